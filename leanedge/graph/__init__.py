@@ -1,0 +1,1 @@
+"""The model as a graph: what every step that changes the model works on."""

@@ -1,0 +1,94 @@
+"""The contract that a target kind fulfils: one folder in ``targets/``, holding a `TARGET` of this type.
+
+A kind is what several devices share (an operating system, a runtime); what one device has is in its profile.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from leanedge.compress.types import Compressed
+    from leanedge.names import Pattern, Scheme
+
+__all__ = ["Artifact", "Target", "load_target", "missing_modules"]
+
+Layout = Literal["same", "nhwc"]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The files of one exported candidate and how to feed them.
+
+    Attributes:
+        kind: The target kind that wrote it.
+        runtime: The runtime it is for, as the runner names it (``onnxruntime``, ``ai_edge_litert``, ...).
+        folder: Where the files are.
+        files: Names in `folder`, the model file first.
+        input_layouts: For each input of the source model, the permutation that takes the source's axes to the
+            artifact's, or None when they are the same.
+        output_layouts: For each output, the permutation that takes the artifact's axes back to the source's, or None.
+        state: Input name -> output name that feeds it at the next step (streaming models).
+        integer_outputs: Outputs before which every operator runs in an integer kernel, so that they can be
+            compared bit for bit.
+    """
+
+    kind: str
+    runtime: str
+    folder: Path
+    files: tuple[str, ...]
+    input_layouts: Mapping[str, tuple[int, ...] | None]
+    output_layouts: Mapping[str, tuple[int, ...] | None]
+    state: Mapping[str, str] = field(default_factory=dict)
+    integer_outputs: tuple[str, ...] = ()
+
+    @property
+    def model_path(self) -> Path:
+        """The model file itself."""
+        return self.folder / self.files[0]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target kind as plain data and functions.
+
+    Attributes:
+        kind: Its folder's name.
+        runtimes: Runtimes that execute its artifacts, the one that decides first.
+        rules: Which quantization rules its integer kernels demand (a key of `compress.quantize.rules.RULES`).
+        schemes: Schemes it can export.
+        patterns: Patterns it gains speed from, not merely tolerates.
+        needs: Python modules that must be importable on this machine to export and check.
+        export: ``(compressed, folder) -> Artifact``: writes the files; raises UnsupportedOperator when an
+            operator can't be expressed.
+        open: ``(artifact, threads) -> run``, with ``run({input: array}) -> {output: array}`` on this machine,
+            arrays in the source model's layout. Batch 1, one step.
+    """
+
+    kind: str
+    runtimes: tuple[str, ...]
+    rules: str
+    schemes: tuple[Scheme, ...]
+    patterns: tuple[Pattern, ...]
+    needs: tuple[str, ...]
+    export: Callable[[Compressed, Path], Artifact]
+    open: Callable[[Artifact, int], Callable[[Mapping[str, np.ndarray[Any, Any]]], dict[str, np.ndarray[Any, Any]]]]
+
+
+def load_target(kind: str) -> Target:
+    """The target of that kind, found by its folder's name in ``targets/``."""
+    target: Target = importlib.import_module(f"leanedge.targets.{kind}").TARGET
+    return target
+
+
+def missing_modules(needs: Sequence[str]) -> tuple[str, ...]:
+    """Which of the modules can't be found (nothing is imported)."""
+    return tuple(name for name in needs if importlib.util.find_spec(name) is None)

@@ -1,0 +1,3 @@
+from leanedge import resources
+
+__path__ = [str(resources.folder("targets"))]

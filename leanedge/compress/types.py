@@ -1,4 +1,4 @@
-"""What compression hands on: a graph, the numbers of its quantization, and what was cut. Frozen; rounding happens once, here."""
+"""What compression hands on: a graph, its integers and what was cut. Frozen; rounding happens once, here."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ class Graph:
 
     def editable(self) -> ir.Model:
         """A deep copy of the model that may be changed."""
-        return ir.from_proto(onnx.ModelProto.FromString(self.bytes))
+        copy: ir.Model = ir.from_proto(onnx.ModelProto.FromString(self.bytes))
+        return copy
 
     def with_constants(self, arrays: Mapping[str, Array], removed_channels: bool = False) -> Graph:
         """A graph with some initializers replaced.

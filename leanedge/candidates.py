@@ -1,0 +1,101 @@
+"""Which combinations of pattern, scheme and runtime to make for a model on a device, and why others are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leanedge.graph.operators import find_operators
+from leanedge.target import load_target, missing_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from leanedge.profile import DeviceProfile
+
+    from leanedge.graph.model import Graph
+    from leanedge.names import Pattern, Scheme
+
+__all__ = ["LEVELS", "Candidate", "Refusal", "propose"]
+
+LEVELS = (0.25, 0.5, 0.7)
+"""Fractions of the cuttable MACs that channel pruning tries to remove."""
+
+_CUTS: tuple[tuple[Pattern, float], ...] = (("dense", 0.0), *(("channel", level) for level in LEVELS))
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """One way to make the model for a device.
+
+    Attributes:
+        scheme: How numbers are stored and computed.
+        pattern: What is cut out.
+        level: Fraction of the cuttable MACs removed; 0 for dense.
+        kind: Target kind that exports and runs it.
+        runtime: Runtime that decides its figures.
+        float_operators: Operators kept in float (``mixed`` only), sorted.
+    """
+
+    scheme: Scheme
+    pattern: Pattern
+    level: float
+    kind: str
+    runtime: str
+    float_operators: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Short and unique within a build: ``w8a8/channel-0.50/onnxruntime``."""
+        cut = self.pattern if self.pattern == "dense" else f"{self.pattern}-{self.level:.2f}"
+        kept = f"-{len(self.float_operators)}float" if self.float_operators else ""
+        return f"{self.scheme}{kept}/{cut}/{self.runtime}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A combination that is not made, or could not be, and the reason in words."""
+
+    candidate: Candidate
+    reason: str
+
+
+def propose(
+    graph: Graph,
+    profile: DeviceProfile,
+) -> tuple[tuple[Candidate, ...], tuple[Refusal, ...]]:
+    """Lists candidates, the float baseline of the first runtime first.
+
+    Args:
+        graph: The model.
+        profile: The device: its runtimes, and what each one's kernels gain from.
+    """
+    kinds = {operator.kind for operator in find_operators(graph)}
+    attends = any(
+        o.kind in ("linear", "matmul") and len(graph.shape(o.output) or ()) > 2 for o in find_operators(graph)
+    )
+    candidates: list[Candidate] = []
+    refusals: list[Refusal] = []
+    for entry in profile.runtimes:
+        target = load_target(entry.target)
+        absent = missing_modules(target.needs)
+        for scheme in target.schemes:
+            if scheme in ("mixed", "w8a8_pt"):
+                continue  # mixed is made when w8a8 loses too much; per tensor never beats per channel where both exist
+            for pattern, level in _CUTS:
+                candidate = Candidate(scheme, pattern, level, entry.target, entry.runtime)
+                if absent:
+                    refusals.append(Refusal(candidate, _missing(absent)))
+                elif scheme == "w8a8_dynamic" and not kinds & {"linear", "matmul"}:
+                    refusals.append(Refusal(candidate, "no linear or attention layer that a dynamic range would help"))
+                elif scheme == "w8a8_dynamic" and not attends and "conv" in kinds:
+                    refusals.append(Refusal(candidate, "a convolutional model: static ranges are faster and as exact"))
+                elif pattern == "channel" and pattern not in target.patterns:
+                    refusals.append(Refusal(candidate, f"{entry.runtime} gains nothing from fewer channels"))
+                else:
+                    candidates.append(candidate)
+    return tuple(candidates), tuple(refusals)
+
+
+def _missing(modules: Sequence[str]) -> str:
+    return f"not installed on this machine: {', '.join(modules)}"

@@ -1,0 +1,86 @@
+"""Gets the programs that emulation needs, without root rights: ``python -m leanedge.targets._linux.get_programs``.
+
+``--check`` only says what is there. Names limit it to some; without names all are got. One line for each; exit code 5
+when one is missing and can't be had. Only the standard library is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leanedge.errors import LeanEdgeError, MissingProgram
+
+from .arm64_root import RUNTIMES, arm64_root, has_root, has_wheels, wheel_folder
+from .qemu import count_plugin, find_qemu, get_qemu
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["PROGRAMS", "Program", "main"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something to get: `get` makes it (or finds it) and `check` finds it; both return where it is."""
+
+    get: Callable[[], str]
+    check: Callable[[], str]
+
+
+def _qemu_line(*, get: bool) -> str:
+    qemu = get_qemu() if get else find_qemu()
+    version = ".".join(str(number) for number in qemu.version)
+    return f"{qemu.path} ({version}{', ' + qemu.no_plugins if qemu.no_plugins else ', counts instructions'})"
+
+
+def _root_check() -> str:
+    if not has_root():
+        raise MissingProgram("not made yet")
+    return str(arm64_root().folder)
+
+
+def _wheels(runtime: str) -> Program:
+    def check() -> str:
+        if not has_root() or not has_wheels(arm64_root(), runtime):
+            raise MissingProgram("not made yet")
+        return str(wheel_folder(arm64_root(), runtime))
+
+    return Program(lambda: str(wheel_folder(arm64_root(), runtime)), check)
+
+
+PROGRAMS = {
+    "qemu-aarch64": Program(lambda: _qemu_line(get=True), lambda: _qemu_line(get=False)),
+    "count-plugin": Program(lambda: str(count_plugin(get_qemu())), lambda: str(count_plugin(find_qemu()))),
+    "arm64-root": Program(lambda: str(arm64_root().folder), _root_check),
+    **{f"arm64-{runtime}": _wheels(runtime) for runtime in RUNTIMES},
+}
+"""In the order in which they are got."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="get-programs", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say what is there")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PROGRAMS)}; none means all")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in PROGRAMS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(PROGRAMS)}")
+    missing = 0
+    for name in options.names or PROGRAMS:
+        program = PROGRAMS[name]
+        try:
+            line = f"ready    {name}: {program.check() if options.check else program.get()}"
+        except LeanEdgeError as error:
+            missing += 1
+            line = f"MISSING  {name}: {error}"
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    return MissingProgram.exit_code if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

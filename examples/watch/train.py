@@ -20,12 +20,12 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "seglearn==1.2.5"
@@ -64,7 +64,7 @@ class Settings:
 class _ArraysOnly(pickle.Unpickler):
     """The data set is a pickled dict of numpy arrays: let it make those and nothing else."""
 
-    ALLOWED = {
+    ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy.core.multiarray", "scalar"),
@@ -98,7 +98,7 @@ def download() -> Path:
     return wheels[0]
 
 
-def _load_pickled_array(file: BinaryIO) -> dict[str, Any]:
+def _load_pickled_array(file: IO[bytes]) -> dict[str, Any]:
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     read_header(file)
@@ -109,7 +109,7 @@ def _load_pickled_array(file: BinaryIO) -> dict[str, Any]:
 def load_recordings() -> tuple[list[Recording], list[str]]:
     """All 140 recordings and the exercises' names."""
     with zipfile.ZipFile(download()) as wheel, wheel.open(MEMBER) as file:
-        raw = _load_pickled_array(file)  # type: ignore[arg-type]
+        raw = _load_pickled_array(file)
     recordings = [
         Recording(np.ascontiguousarray((signal / SCALE).T, np.float32), int(label), int(person))
         for signal, label, person in zip(raw["X"], raw["y"], raw["subject"], strict=True)
@@ -206,7 +206,7 @@ class Sampler:
         turn = self.rotations(n)
         x = np.concatenate([turn @ x[:, :3], turn @ x[:, 3:]], 1)
         x += random.normal(0, s.noise, x.shape)
-        target = F.one_hot(torch.from_numpy(self.labels[which]), int(self.labels.max()) + 1).float()
+        target = functional.one_hot(torch.from_numpy(self.labels[which]), int(self.labels.max()) + 1).float()
         images = torch.from_numpy(x.astype(np.float32))
         if s.mixup:
             keep = torch.from_numpy(random.beta(s.mixup, s.mixup, n).astype(np.float32))
@@ -230,7 +230,7 @@ def train(recordings: list[Recording], classes: int, settings: Settings, seed: i
     net.train()
     for _ in range(settings.steps):
         x, target = sampler.batch()
-        loss = F.cross_entropy(net(x), target, label_smoothing=settings.smoothing)
+        loss = functional.cross_entropy(net(x), target, label_smoothing=settings.smoothing)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 2.0)

@@ -12,6 +12,7 @@ import onnxscript.optimizer
 
 from leanedge.errors import ModelError, UnsupportedOperator, nearest
 from leanedge.graph.model import Graph, attribute
+from leanedge.graph.patterns import add_constant, constant_of, fill_constants, replace_node, simplify
 from leanedge.graph.shapes import infer_shapes
 
 if TYPE_CHECKING:
@@ -56,9 +57,13 @@ def canonicalise(
         passes.IdentityEliminationPass(),
     )(loaded).model
     loaded = infer_shapes(loaded)
-    onnxscript.optimizer.optimize_ir(loaded, input_size_limit=1 << 22, output_size_limit=1 << 24)
+    while True:
+        onnxscript.optimizer.optimize_ir(loaded, input_size_limit=1 << 22, output_size_limit=1 << 24)
+        if not fill_constants(loaded):
+            break
     _remove_dropout(loaded)
-    _fold_batch_norm(loaded)
+    _spell_out_batch_norm(loaded)
+    simplify(loaded)
     _give_each_use_its_weight(loaded)
     loaded = ir.passes.Sequential(
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -88,6 +93,7 @@ def _fix_dynamic_axes(proto: onnx.ModelProto, where: str, shapes: Mapping[str, t
             )
     # The batch axis: the symbol that stands first in the inputs. It is 1 wherever it stands.
     batch = {v.type.tensor_type.shape.dim[0].dim_param for v in inputs if v.type.tensor_type.shape.dim} - {""}
+    batch |= {"N", "batch", "batch_size"}  # time-major models have it second
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
         given = shapes.get(value.name)
@@ -139,56 +145,19 @@ def _remove_dropout(model: ir.Model) -> None:
             model.graph.remove(node, safe=True)
 
 
-def _constant(value: ir.Value | None) -> Array | None:
-    return None if value is None or value.const_value is None else np.array(value.const_value.numpy())
-
-
-def _fold_batch_norm(model: ir.Model) -> None:
-    """Batch norm into the convolution, or linear layer, that alone feeds it; a lone one becomes Mul and Add."""
+def _spell_out_batch_norm(model: ir.Model) -> None:
+    """Batch norm as Mul and Add, which `patterns.simplify` folds into the layer that feeds them."""
     for node in tuple(model.graph):
         if node.op_type != "BatchNormalization" or node.domain or attribute(node, "training_mode", 0):
             continue
-        values = [_constant(value) for value in node.inputs[1:5]]
+        values = [constant_of(value) for value in node.inputs[1:5]]
         source = node.inputs[0]
         if any(value is None for value in values) or source is None or source.shape is None:
             continue
         gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in values)
         scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
         shift = beta - mean * scale
-        if not _fold_into_producer(model, node, source, scale, shift):
-            _batch_norm_as_multiply(model, node, source, scale, shift)
-
-
-def _fold_into_producer(model: ir.Model, node: ir.Node, source: ir.Value, scale: Array, shift: Array) -> bool:
-    producer = source.producer()
-    if producer is None or producer.op_type not in ("Conv", "ConvTranspose", "Gemm") or len(source.uses()) != 1:
-        return False
-    weight, bias = _constant(producer.inputs[1]), _constant(producer.inputs[2] if len(producer.inputs) > 2 else None)
-    if weight is None or (bias is None and len(producer.inputs) > 2 and producer.inputs[2] is not None):
-        return False
-    if source in model.graph.outputs:
-        return False
-    if producer.op_type == "Conv":
-        folded = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    elif producer.op_type == "ConvTranspose":
-        if attribute(producer, "group", 1) != 1:
-            return False
-        folded = weight * scale.reshape(1, -1, *[1] * (weight.ndim - 2))
-    elif attribute(producer, "alpha", 1.0) == 1.0 and attribute(producer, "beta", 1.0) == 1.0:
-        folded = weight * (scale[:, None] if attribute(producer, "transB", 0) else scale[None, :])
-    else:
-        return False
-    new_bias = shift + (np.asarray(bias, np.float64) * scale if bias is not None else 0.0)
-    name = str(producer.name or source.name)
-    inputs = [
-        producer.inputs[0],
-        _add_constant(model, f"{name}.weight.folded", folded.astype(weight.dtype)),
-        _add_constant(model, f"{name}.bias.folded", new_bias.astype(weight.dtype)),
-    ]
-    merged = ir.node(producer.op_type, inputs=inputs, attributes=dict(producer.attributes), name=producer.name)
-    _replace(model, node, merged)
-    model.graph.remove(producer, safe=True)
-    return True
+        _batch_norm_as_multiply(model, node, source, scale, shift)
 
 
 def _batch_norm_as_multiply(model: ir.Model, node: ir.Node, source: ir.Value, scale: Array, shift: Array) -> None:
@@ -196,35 +165,11 @@ def _batch_norm_as_multiply(model: ir.Model, node: ir.Node, source: ir.Value, sc
     shape = (-1, *[1] * (rank - 2)) if rank > 1 else (-1,)
     dtype = source.dtype.numpy() if source.dtype is not None else np.dtype(np.float32)
     name = str(node.name or node.outputs[0].name)
-    factor = _add_constant(model, f"{name}.scale", scale.reshape(shape).astype(dtype))
-    offset = _add_constant(model, f"{name}.shift", shift.reshape(shape).astype(dtype))
+    factor = add_constant(model, f"{name}.scale", scale.reshape(shape).astype(dtype))
+    offset = add_constant(model, f"{name}.shift", shift.reshape(shape).astype(dtype))
     multiply = ir.node("Mul", inputs=[source, factor], name=f"{name}.mul")
     model.graph.insert_before(node, multiply)
-    _replace(model, node, ir.node("Add", inputs=[multiply.outputs[0], offset], name=name))
-
-
-def _add_constant(model: ir.Model, name: str, array: Array) -> ir.Value:
-    while name in model.graph.initializers:
-        name += "_"
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
-    value.const_value = ir.tensor(np.ascontiguousarray(array), name=name)
-    model.graph.register_initializer(value)
-    return value
-
-
-def _replace(model: ir.Model, old: ir.Node, new: ir.Node) -> None:
-    """Puts `new` (one output) in the place of `old`, keeping the value's name, type and role as an output."""
-    before, after = old.outputs[0], new.outputs[0]
-    after.shape, after.type = before.shape, before.type
-    name = before.name
-    model.graph.insert_before(old, new)
-    for use in tuple(before.uses()):
-        use.node.replace_input_with(use.idx, after)
-    for index, output in enumerate(model.graph.outputs):
-        if output is before:
-            model.graph.outputs[index] = after
-    model.graph.remove(old, safe=True)
-    after.name = name
+    replace_node(model, node, ir.node("Add", inputs=[multiply.outputs[0], offset], name=name))
 
 
 def _give_each_use_its_weight(model: ir.Model) -> None:
@@ -233,11 +178,11 @@ def _give_each_use_its_weight(model: ir.Model) -> None:
         uses = [use for use in value.uses() if use.node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
         if len(value.uses()) < 2 or value.dtype != ir.DataType.FLOAT:
             continue
-        array = _constant(value)
+        array = constant_of(value)
         if array is None:
             continue
         for number, use in enumerate(uses[1:], 2):
-            use.node.replace_input_with(use.idx, _add_constant(model, f"{name}.use{number}", array))
+            use.node.replace_input_with(use.idx, add_constant(model, f"{name}.use{number}", array))
 
 
 def _name_nodes(model: ir.Model) -> None:
@@ -254,13 +199,19 @@ def _name_nodes(model: ir.Model) -> None:
 
 def _check_constants(graph: Graph, where: str) -> None:
     for name, array in graph.constants.items():
-        if array.dtype.kind == "f" and array.size and np.isnan(array).any():
-            users = ", ".join(str(node.name) for node in graph.consumers.get(name, ())) or "no node"
-            raise ModelError(
-                f"weight {name} of {users} holds {int(np.isnan(array).sum())} NaN values of {array.size}",
-                where=where,
-                hint="the training diverged or the file is damaged: export a good checkpoint",
-            )
+        if array.dtype.kind != "f":
+            continue
+        users = graph.consumers.get(name, ())
+        layer = any(node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") for node in users)
+        # Infinity is a bound of Clip or a mask in an Add; in a layer's weights it is damage.
+        for bad, word in ((np.isnan(array), "NaN"), (np.isinf(array) & layer, "infinite")):
+            if bad.any():
+                raise ModelError(
+                    f"weight {name} of {', '.join(str(node.name) for node in users) or 'no node'} holds "
+                    f"{int(bad.sum())} {word} values of {array.size}",
+                    where=where,
+                    hint="the training diverged or the file is damaged: export a good checkpoint",
+                )
 
 
 def _check_runs(graph: Graph, where: str) -> None:

@@ -1,0 +1,6 @@
+"""Quantization: from a float Graph and calibration samples to every integer of the compressed model."""
+
+from leanedge.compress.quantize.quantize import quantize
+from leanedge.compress.quantize.rules import RULES, QuantRules
+
+__all__ = ["RULES", "QuantRules", "quantize"]

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["cache_root", "cached_folder", "cached_json", "code_version", "digest"]
+__all__ = ["cache_root", "cached_folder", "cached_json", "code_version", "digest", "find_json", "keep_json"]
 
 
 def cache_root() -> Path:
@@ -79,15 +79,31 @@ def cached_json(kind: str, key: str, make: Callable[[], Mapping[str, Any]]) -> t
     Returns:
         The result, and whether it came from the cache.
     """
-    path = cache_root() / kind / key[:2] / f"{key}.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
+    found = find_json(kind, key)
+    if found is not None:
         return found, True
+    return keep_json(kind, key, make()), False
+
+
+def find_json(kind: str, key: str) -> dict[str, Any] | None:
+    """The JSON result filed under `kind` and `key`, or None."""
+    try:
+        found: dict[str, Any] = json.loads(_json_path(kind, key).read_text())
     except (OSError, ValueError):
-        pass  # absent, or cut short by a full disk: made again
-    text = json.dumps(dict(make()), allow_nan=False)
-    _write_beside(path, text.encode())
-    return json.loads(text), False
+        return None  # absent, or cut short by a full disk: made again
+    return found
+
+
+def keep_json(kind: str, key: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Files `content` under `kind` and `key`, and gives it back as JSON has it."""
+    text = json.dumps(dict(content), allow_nan=False)
+    _write_beside(_json_path(kind, key), text.encode())
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _json_path(kind: str, key: str) -> Path:
+    return cache_root() / kind / key[:2] / f"{key}.json"
 
 
 def cached_folder(kind: str, key: str, make: Callable[[Path], None]) -> tuple[Path, bool]:

@@ -11,10 +11,9 @@ from leanedge.target import load_target, missing_modules
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from leanedge.profile import DeviceProfile
-
     from leanedge.graph.model import Graph
     from leanedge.names import Pattern, Scheme
+    from leanedge.profile import DeviceProfile
 
 __all__ = ["LEVELS", "Candidate", "Refusal", "propose"]
 

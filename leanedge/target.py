@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from leanedge.compress.types import Compressed
+    from leanedge.data.samples import Samples
     from leanedge.names import Pattern, Scheme
+    from leanedge.profile import DeviceProfile
 
-__all__ = ["Artifact", "Target", "load_target", "missing_modules"]
-
-Layout = Literal["same", "nhwc"]
+__all__ = ["Artifact", "Observation", "Target", "Trace", "Trial", "load_target", "missing_modules"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,63 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Artifacts to be run in a process of their own, on this machine or in an emulated device.
+
+    Attributes:
+        artifacts: Id -> artifact; all for one runtime.
+        runtime: The runtime, as the runner names it.
+        samples: What each artifact is run on.
+        where: ``host`` or ``emulator``.
+        threads: Threads of the runtime.
+        kernels: ``xnnpack`` or ``reference`` for the TFLite runtimes; empty for the runtime's own.
+        count: Count the executed instructions of one inference (emulation only).
+        memory: Measure the peak resident size; one artifact a trial.
+    """
+
+    artifacts: Mapping[str, Artifact]
+    runtime: str
+    samples: Samples
+    where: Literal["host", "emulator"]
+    threads: int = 1
+    kernels: str = ""
+    count: bool = False
+    memory: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one artifact showed.
+
+    Attributes:
+        outputs: Output -> (samples, *shape), or (samples, steps, *shape) for a streaming model.
+        instructions: Executed by one inference, or None.
+        ram_bytes: Peak resident size over 10 inferences less the size before the runtime was imported, or None.
+        runtime_bytes: The share of it that importing the runtime took, or None.
+    """
+
+    outputs: Mapping[str, np.ndarray[Any, Any]]
+    instructions: int | None = None
+    ram_bytes: int | None = None
+    runtime_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trial showed, and with which versions.
+
+    Attributes:
+        observations: Artifact id -> what it showed.
+        versions: ``runtime``, ``emulator`` (empty on this machine), ``kernels``, ``machine``, ``python``.
+        no_counts: Why instructions are not known; empty when they are.
+    """
+
+    observations: Mapping[str, Observation]
+    versions: Mapping[str, str]
+    no_counts: str = ""
+
+
+@dataclass(frozen=True)
 class Target:
     """A target kind as plain data and functions.
 
@@ -71,6 +128,8 @@ class Target:
             operator can't be expressed.
         open: ``(artifact, threads) -> run``, with ``run({input: array}) -> {output: array}`` on this machine,
             arrays in the source model's layout. Batch 1, one step.
+        run: ``(trial, profile) -> Trace``: runs artifacts in a process of their own; raises MissingProgram when the
+            emulator or the runtime is absent, ValidationFailed when the runtime refuses or crashes.
     """
 
     kind: str
@@ -81,6 +140,7 @@ class Target:
     needs: tuple[str, ...]
     export: Callable[[Compressed, Path], Artifact]
     open: Callable[[Artifact, int], Callable[[Mapping[str, np.ndarray[Any, Any]]], dict[str, np.ndarray[Any, Any]]]]
+    run: Callable[[Trial, DeviceProfile], Trace]
 
 
 def load_target(kind: str) -> Target:

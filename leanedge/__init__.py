@@ -1,0 +1,26 @@
+"""LeanEdge: from a trained model to a proved artifact for a small device, in one command.
+
+>>> import leanedge
+>>> result = leanedge.build("model.onnx", target="rpi4", data="samples.npz")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leanedge.pipeline import Result as Result
+    from leanedge.pipeline import build as build
+
+__all__ = ["Result", "__version__", "build"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # `leanedge --help` must not pay for numpy and onnx.
+    if name in ("build", "Result"):
+        from leanedge import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'leanedge' has no attribute {name!r}")

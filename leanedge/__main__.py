@@ -1,0 +1,5 @@
+"""``python -m leanedge`` is the ``leanedge`` command."""
+
+from leanedge.cli import main
+
+main()

@@ -1,0 +1,229 @@
+"""Makes one candidate for real, runs it in its own runtime on the selection set, and says what it loses.
+
+A pure function of (graph, sets, candidate, seed), so that results are cached by the hash of these.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from leanedge.cache import cached_folder, code_version, digest
+from leanedge.compress.prune.channel import prune_channels
+from leanedge.compress.prune.statistics import collect
+from leanedge.compress.quantize import quantize
+from leanedge.compress.types import Compressed, Masks
+from leanedge.graph.model import Graph
+from leanedge.graph.operators import find_operators
+from leanedge.graph.run import float_runner, run_all
+from leanedge.metric import Score
+from leanedge.state import stream
+from leanedge.target import Artifact, load_target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from leanedge.candidates import Candidate
+    from leanedge.data.samples import Samples, Sets
+    from leanedge.metric import Metric
+
+__all__ = ["Evaluation", "Workbench", "evaluate", "make", "run_samples"]
+
+Array = np.ndarray[Any, Any]
+Run = "Callable[[Mapping[str, Array]], dict[str, Array]]"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every candidate is made from and judged against.
+
+    Attributes:
+        graph: The model in float.
+        sets: Calibration, selection and test samples.
+        steps: The calibration set as single steps, state inputs included (the set itself where there is no state).
+        metric: What accuracy means here.
+        state: Streaming models: input -> output that feeds it.
+        seed: Of everything random.
+    """
+
+    graph: Graph
+    sets: Sets
+    steps: Samples
+    metric: Metric
+    state: Mapping[str, str]
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that a candidate's result depends on, besides the candidate."""
+        chosen = self.sets.selection
+        return digest(
+            self.graph.sha256,
+            dict(self.steps.inputs),
+            dict(chosen.inputs),
+            chosen.labels,
+            repr(self.metric),
+            dict(self.state),
+            self.seed,
+            code_version(),
+            runtime_versions(),
+        )
+
+    @cached_property
+    def reference(self) -> Mapping[str, Array]:
+        """The float model's outputs on the selection set."""
+        return run_samples(float_runner(self.graph), self.sets.selection, self.state)
+
+    @cached_property
+    def reference_score(self) -> Score:
+        """The float model's score on the selection set."""
+        return self.metric.score(self.reference, self.sets.selection.labels, self.reference)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A candidate that was made.
+
+    Attributes:
+        candidate: Which.
+        artifact: Its files, in the cache: copy, don't change.
+        score: On the selection set, in its own runtime.
+        drop: Loss against the float model, in the metric's unit for ``--max-drop``; negative is a gain.
+        channels: Operator -> [channels kept, channels before], where something was cut.
+        weight_bits: Operator -> bits of its weights.
+        activation_bits: Operator -> bits of its output (32 where it stays in float).
+        from_cache: Whether it was made in an earlier run.
+    """
+
+    candidate: Candidate
+    artifact: Artifact
+    score: Score
+    drop: float
+    channels: Mapping[str, tuple[int, int]]
+    weight_bits: Mapping[str, int]
+    activation_bits: Mapping[str, int]
+    from_cache: bool
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the model's files."""
+        return sum((self.artifact.folder / name).stat().st_size for name in self.artifact.files)
+
+
+def run_samples(run: Any, samples: Samples, state: Mapping[str, str]) -> dict[str, Array]:
+    """Outputs of every sample; of every step of every sequence for a streaming model."""
+    return stream(run, samples, state) if state else run_all(run, samples)
+
+
+def make(candidate: Candidate, bench: Workbench) -> Compressed:
+    """Prunes and quantizes; rounding happens here and nowhere later.
+
+    Raises:
+        UnsupportedOperator: The scheme or the pattern can't be had for this graph.
+    """
+    graph, masks = _pruned(candidate.level, bench) if candidate.pattern == "channel" else (bench.graph, Masks())
+    made = Compressed(graph, candidate.scheme, candidate.pattern, candidate.level, None, masks)
+    if candidate.scheme in ("fp32", "fp16"):
+        return made
+    rules = load_target(candidate.kind).rules
+    return replace(
+        made, quant=quantize(graph, bench.steps, candidate.scheme, rules, frozenset(candidate.float_operators))
+    )
+
+
+def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
+    """Makes, exports, re-opens and scores the candidate, or finds that it was done before.
+
+    Raises:
+        UnsupportedOperator: It can't be made or exported.
+        ValidationFailed: The exported file does not do what the model does.
+    """
+
+    def produce(folder: Path) -> None:
+        compressed = make(candidate, bench)
+        target = load_target(candidate.kind)
+        artifact = target.export(compressed, folder)
+        artifact = replace(artifact, runtime=candidate.runtime, state=dict(bench.state))
+        outputs = run_samples(target.open(artifact, 1), bench.sets.selection, bench.state)
+        score = bench.metric.score(outputs, bench.sets.selection.labels, bench.reference)
+        record = {
+            "artifact": {**asdict(artifact), "folder": ""},
+            "score": asdict(score),
+            "drop": bench.metric.drop(bench.reference_score, score),
+            **_what_changed(compressed),
+        }
+        (folder / "evaluation.json").write_text(json.dumps(record))
+
+    folder, from_cache = cached_folder("candidates", digest(bench.key, asdict(candidate)), produce)
+    record = json.loads((folder / "evaluation.json").read_text())
+    return Evaluation(
+        candidate,
+        _artifact(record["artifact"], folder),
+        Score(**record["score"]),
+        record["drop"],
+        {name: (kept, before) for name, (kept, before) in record["channels"].items()},
+        record["weight_bits"],
+        record["activation_bits"],
+        from_cache,
+    )
+
+
+def _artifact(record: dict[str, Any], folder: Path) -> Artifact:
+    layouts = {
+        key: {name: None if turn is None else tuple(turn) for name, turn in record[key].items()}
+        for key in ("input_layouts", "output_layouts")
+    }
+    lists = {key: tuple(record[key]) for key in ("files", "integer_outputs")}
+    return Artifact(**{**record, **layouts, **lists, "folder": folder})
+
+
+def _pruned(level: float, bench: Workbench) -> tuple[Graph, Masks]:
+    key = digest(bench.graph.sha256, dict(bench.steps.inputs), level, bench.seed, code_version())
+
+    def produce(folder: Path) -> None:
+        graph, masks = prune_channels(bench.graph, collect(bench.graph, bench.steps), level)
+        (folder / "graph.onnx").write_bytes(graph.bytes)
+        (folder / "masks.json").write_text(json.dumps(asdict(masks)))
+
+    folder, _ = cached_folder("pruned", key, produce)
+    masks = json.loads((folder / "masks.json").read_text())
+    return Graph(ir.load(folder / "graph.onnx")), Masks(
+        {name: (tuple(kept), before) for name, (kept, before) in masks["channels"].items()}
+    )
+
+
+def _what_changed(compressed: Compressed) -> dict[str, Any]:
+    quant = compressed.quant
+    plain = 16 if compressed.scheme == "fp16" else 32
+    weights, activations = {}, {}
+    for operator in find_operators(compressed.graph):
+        stored = quant.constants.get(operator.weight) if quant and operator.weight else None
+        if operator.weight:
+            weights[operator.id] = stored.integers.dtype.itemsize * 8 if stored else plain
+        computed = quant is not None and operator.output in quant.activations
+        dynamic = quant is not None and operator.id in quant.dynamic_operators
+        activations[operator.id] = 8 if computed or dynamic else 32
+    return {
+        "channels": {name: [len(kept), before] for name, (kept, before) in compressed.masks.channels.items()},
+        "weight_bits": weights,
+        "activation_bits": activations,
+    }
+
+
+def runtime_versions() -> dict[str, str]:
+    """Versions of what makes and runs artifacts on this machine."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "openvino"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found

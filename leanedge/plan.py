@@ -1,0 +1,242 @@
+"""The choice: which candidate is built, by a rule that is written down, and the plan file that builds it again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from leanedge.candidates import Candidate
+from leanedge.errors import UsageError
+from leanedge.names import Pattern, Scheme  # noqa: TC001 (pydantic reads the annotations)
+from leanedge.yaml_file import StrictModel, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from leanedge.budget import Budget, Estimate
+    from leanedge.evaluate import Evaluation
+    from leanedge.figures import Figure
+
+__all__ = ["Choice", "Objective", "OperatorPlan", "Plan", "Priced", "choose", "plan_of", "read_plan"]
+
+Objective = Literal["accuracy", "latency"]
+"""``accuracy``: the least loss among those that fit the budget. ``latency``: the fastest within the allowed drop."""
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A candidate that was made, with what it costs and by how much that is over the budget."""
+
+    evaluation: Evaluation
+    estimate: Estimate
+    excess: Mapping[str, float]
+
+    @property
+    def id(self) -> str:
+        """The candidate's id."""
+        return self.evaluation.candidate.id
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule decided.
+
+    Attributes:
+        ranked: Best first: those that fit, then the others by how far they are from fitting.
+        chosen: The winner, or None when nothing fits.
+        why: In words, with the numbers that decided.
+        tied: Ids that are no further from the winner than the figures are sure.
+    """
+
+    ranked: tuple[Priced, ...]
+    chosen: Priced | None
+    why: str
+    tied: tuple[str, ...] = ()
+
+
+class OperatorPlan(StrictModel):
+    """What the plan says of one operator of the skeleton."""
+
+    weight_bits: int | None
+    activation_bits: int
+    channels: int | None
+    channels_before: int | None
+
+
+class Plan(StrictModel):
+    """plan.json: with the same model, data, versions and seed it builds the same bytes."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    target: str
+    model_sha256: str
+    data_sha256: str
+    seed: int
+    scheme: Scheme
+    pattern: Pattern
+    level: Annotated[float, Field(ge=0, lt=1)]
+    kind: str
+    runtime: str
+    float_operators: tuple[str, ...] = ()
+    operators: dict[str, OperatorPlan]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate that the plan builds."""
+        return Candidate(self.scheme, self.pattern, self.level, self.kind, self.runtime, self.float_operators)
+
+    def to_json(self) -> str:
+        """The text of plan.json."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan file.
+
+    Raises:
+        UsageError: Not readable, of a newer schema, or with keys that are wrong.
+    """
+    return parse(path, Plan, UsageError)
+
+
+def choose(priced: Sequence[Priced], budget: Budget, max_drop: float, objective: Objective) -> Choice:
+    """Ranks candidates and picks one.
+
+    The rule: of those that keep the budget and lose at most `max_drop`, the fastest (or, for the objective
+    ``accuracy``, the one that loses least). Those no further from it than the figures are sure are tied with it; of
+    the tied, the one that loses least accuracy for the objective ``latency`` (the faster one for ``accuracy``), then
+    the smaller files, then the id.
+
+    Args:
+        priced: Every candidate that could be made.
+        budget: Limits, for the words only: `Priced.excess` was computed against it.
+        max_drop: The largest loss on the selection set, in the metric's unit for drops.
+        objective: What is best.
+    """
+    fitting = [row for row in priced if not row.excess and row.evaluation.drop <= max_drop]
+    if not fitting:
+        ranked = sorted(priced, key=lambda row: (_distance(row, budget, max_drop), row.id))
+        return Choice(tuple(ranked), None, _why_none(ranked, max_drop))
+    timed = all(row.estimate.latency_ms.value is not None for row in fitting)
+
+    def speed(row: Priced) -> float:
+        return _latency(row) if timed else float(row.evaluation.file_bytes)
+
+    def loss(row: Priced) -> float:
+        return max(row.evaluation.drop, 0.0)
+
+    first, second = (speed, loss) if objective == "latency" else (loss, speed)
+    leader = min(fitting, key=lambda row: (first(row), row.evaluation.file_bytes, row.id))
+    if objective == "accuracy":
+        tied = [row for row in fitting if row is leader or _drop_tied(leader, row)]
+    else:
+        tied = [row for row in fitting if row is leader or (timed and _speed_tied(leader, row))]
+    chosen = min(tied, key=lambda row: (second(row), row.evaluation.file_bytes, row.id))
+    rest = sorted((row for row in fitting if row is not chosen), key=lambda row: (row not in tied, first(row), row.id))
+    others = sorted(
+        (row for row in priced if row not in fitting),
+        key=lambda row: (_distance(row, budget, max_drop), row.id),
+    )
+    return Choice(
+        (chosen, *rest, *others),
+        chosen,
+        _why(chosen, fitting, objective, timed, max_drop, len(tied)),
+        tuple(row.id for row in tied if row is not chosen),
+    )
+
+
+def _latency(row: Priced) -> float:
+    value = row.estimate.latency_ms.value
+    return float("inf") if value is None else value
+
+
+def _bounds(figure: Figure) -> tuple[float, float]:
+    """The interval a latency is known to lie in, in ms."""
+    low, high = figure.detail.get("interval", (figure.value, figure.value))
+    return float(low), float(high)
+
+
+def _speed_tied(leader: Priced, row: Priced) -> bool:
+    ours, theirs = leader.estimate.latency_ms, row.estimate.latency_ms
+    cell = ours.detail.get("cell")
+    if cell is not None and cell == theirs.detail.get("cell"):
+        # One constant times two exact counts: only the counts differ.
+        return _latency(row) <= 1.01 * _latency(leader)
+    tied: bool = _bounds(theirs)[0] <= _bounds(ours)[1]
+    return tied
+
+
+def _drop_tied(leader: Priced, row: Priced) -> bool:
+    # Two candidates share the samples; a quarter of the interval's half width is about half a standard error.
+    score = leader.evaluation.score
+    half = (score.high - score.low) / 2
+    scale = abs(leader.evaluation.drop - row.evaluation.drop)
+    return scale <= 100 * half / 4
+
+
+def _distance(row: Priced, budget: Budget, max_drop: float) -> float:
+    """How far from fitting, as the largest ratio over a limit; 0 when it fits."""
+    over = [row.evaluation.drop / max_drop - 1 if max_drop > 0 else row.evaluation.drop]
+    over += [amount / (getattr(budget, name) or 1.0) for name, amount in row.excess.items()]
+    return max(0.0, *over)
+
+
+def _why(
+    chosen: Priced, fitting: Sequence[Priced], objective: Objective, timed: bool, max_drop: float, tied: int
+) -> str:
+    loss = chosen.evaluation.drop
+    changed = f"loses {loss:.2f}" if loss > 0 else "loses nothing" if loss == 0 else f"gains {-loss:.2f}"
+    what = {
+        "latency": f"the fastest of {len(fitting)} candidates that lose at most {max_drop:g}",
+        "accuracy": f"the least loss of {len(fitting)} candidates that fit the budget",
+    }[objective]
+    if objective == "latency" and not timed:
+        what = f"the smallest of {len(fitting)} candidates that lose at most {max_drop:g} (no latency is known here)"
+    text = f"{what}; it {changed} on the selection set"
+    if tied > 1:
+        better = "loses least" if objective == "latency" else "is fastest"
+        text += f"; {tied - 1} more are no further away than the figures are sure, of these it {better}"
+    return text
+
+
+def _why_none(ranked: Sequence[Priced], max_drop: float) -> str:
+    if not ranked:
+        return "no candidate could be made"
+    best = ranked[0]
+    parts = [f"{name} by {amount:g}" for name, amount in best.excess.items()]
+    if best.evaluation.drop > max_drop:
+        parts.append(f"the allowed drop by {best.evaluation.drop - max_drop:.2f}")
+    return f"nothing fits; the closest, {best.id}, is over {', '.join(parts)}"
+
+
+def plan_of(chosen: Evaluation, graph_operators: Sequence[str], **facts: Any) -> Plan:
+    """The plan that builds this candidate again.
+
+    Args:
+        chosen: The winner.
+        graph_operators: Ids of the skeleton's operators, in order.
+        facts: `target`, `model_sha256`, `data_sha256`, `seed`.
+    """
+    candidate = chosen.candidate
+    operators = {}
+    for name in graph_operators:
+        kept, before = chosen.channels.get(name, (None, None))
+        operators[name] = OperatorPlan(
+            weight_bits=chosen.weight_bits.get(name),
+            activation_bits=chosen.activation_bits.get(name, 32),
+            channels=kept,
+            channels_before=before,
+        )
+    return Plan(
+        scheme=candidate.scheme,
+        pattern=candidate.pattern,
+        level=candidate.level,
+        kind=candidate.kind,
+        runtime=candidate.runtime,
+        float_operators=candidate.float_operators,
+        operators=operators,
+        **facts,
+    )

@@ -1,0 +1,166 @@
+"""What each candidate costs on the device: the code that ships is asked, and every figure says how it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from leanedge.budget import Estimate
+from leanedge.cache import cached_json, code_version, digest, find_json, keep_json
+from leanedge.cost.energy import predict_energy
+from leanedge.cost.host_timing import measure
+from leanedge.cost.latency import predict_latency
+from leanedge.errors import MissingProgram
+from leanedge.figures import Figure, unavailable
+from leanedge.target import Trial, load_target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from leanedge.data.samples import Samples
+    from leanedge.evaluate import Evaluation
+    from leanedge.profile import DeviceProfile
+
+__all__ = ["Pricing", "price"]
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """Candidate id -> estimate, and what the report must say of how they were found."""
+
+    estimates: Mapping[str, Estimate]
+    notes: tuple[str, ...]
+
+
+def price(evaluations: Sequence[Evaluation], samples: Samples, profile: DeviceProfile, threads: int) -> Pricing:
+    """Prices candidates that were made.
+
+    On this machine latency is measured, all candidates in turn. For an emulated device it is predicted from counted
+    instructions. Else it is not known.
+
+    Args:
+        evaluations: What was made, the float baseline among them.
+        samples: The first is run for counts, memory and time.
+        profile: The device.
+        threads: Threads on the device.
+    """
+    one = samples.take(_first(samples))
+    notes: list[str] = []
+    if profile.name == "host":
+        latency = _measured(evaluations, one, threads)
+    elif profile.emulator is not None:
+        latency = _predicted(evaluations, one, profile, threads, notes)
+    else:
+        reason = f"{profile.name} is neither this machine nor emulated"
+        latency = {item.candidate.id: unavailable("ms", reason) for item in evaluations}
+    estimates = {}
+    for item in evaluations:
+        name = item.candidate.id
+        estimates[name] = Estimate(
+            latency_ms=latency[name],
+            ram_bytes=_ram(item, one, profile),
+            flash_bytes=Figure(float(item.file_bytes), "bytes", "proved", {"by": "size of the model's files"}),
+            energy_uj=predict_energy(profile, latency[name]),
+        )
+    return Pricing(estimates, tuple(notes))
+
+
+def _first(samples: Samples) -> Any:
+    import numpy as np
+
+    return np.arange(min(1, len(samples)))
+
+
+def _measured(evaluations: Sequence[Evaluation], one: Samples, threads: int) -> dict[str, Figure]:
+    sample = next(iter(one))
+    if one.streaming:
+        sample = {name: array[0] for name, array in sample.items()}
+    runs = {}
+    for item in evaluations:
+        run = load_target(item.candidate.kind).open(item.artifact, threads)
+        runs[item.candidate.id] = run
+    timings = measure(runs, sample, threads)
+    return {name: timing.figure for name, timing in timings.items()}
+
+
+def _predicted(
+    evaluations: Sequence[Evaluation], one: Samples, profile: DeviceProfile, threads: int, notes: list[str]
+) -> dict[str, Figure]:
+    found: dict[str, Figure] = {}
+    for kind, runtime in dict.fromkeys((item.candidate.kind, item.candidate.runtime) for item in evaluations):
+        group = [item for item in evaluations if (item.candidate.kind, item.candidate.runtime) == (kind, runtime)]
+        try:
+            counts = _instructions(group, one, profile)
+        except MissingProgram as error:
+            reason = f"not counted: {error.message}"
+            notes.append(f"{runtime}: {reason}; to do: {error.hint}")
+            found.update({item.candidate.id: unavailable("ms", reason) for item in group})
+            continue
+        for item in group:
+            count = counts[item.candidate.id]
+            found[item.candidate.id] = (
+                predict_latency(profile, runtime, item.candidate.scheme, threads, count)
+                if isinstance(count, int)
+                else unavailable("ms", str(count))
+            )
+    return found
+
+
+def _instructions(group: Sequence[Evaluation], one: Samples, profile: DeviceProfile) -> dict[str, int | str]:
+    """Instructions of one inference for each artifact, or the reason why not; all missing ones in one emulator run."""
+    candidate = group[0].candidate
+
+    def key(item: Evaluation) -> str:
+        return digest(
+            "instructions",
+            item.artifact.model_path.read_bytes(),
+            dict(one.inputs),
+            profile.model_dump(mode="json")["emulator"],
+            candidate.runtime,
+            code_version(),
+        )
+
+    keys = {item.candidate.id: key(item) for item in group}
+    known = {name: _cached_count(value) for name, value in keys.items()}
+    missing = {item.candidate.id: item.artifact for item in group if known[item.candidate.id] is None}
+    if missing:
+        trial = Trial(missing, candidate.runtime, one, "emulator", count=True)
+        trace = load_target(candidate.kind).run(trial, profile)
+        for name, seen in trace.observations.items():
+            if seen.instructions is not None:
+                keep_json("instructions", keys[name], {"count": seen.instructions})
+            known[name] = seen.instructions if seen.instructions is not None else trace.no_counts
+    return {name: count if count is not None else "not counted" for name, count in known.items()}
+
+
+def _cached_count(key: str) -> int | None:
+    found = find_json("instructions", key)
+    return found["count"] if found else None
+
+
+def _ram(item: Evaluation, one: Samples, profile: DeviceProfile) -> Figure:
+    """Peak memory of the runtime with this model, in a process of its own on this machine."""
+    candidate = item.candidate
+
+    def seen() -> Mapping[str, Any]:
+        trial = Trial({"model": item.artifact}, candidate.runtime, one, "host", memory=True)
+        trace = load_target(candidate.kind).run(trial, profile)
+        observation = trace.observations["model"]
+        return {
+            "ram": observation.ram_bytes,
+            "runtime": observation.runtime_bytes,
+            "versions": dict(trace.versions),
+        }
+
+    key = digest("ram", item.artifact.model_path.read_bytes(), candidate.runtime, dict(one.inputs), code_version())
+    found, from_cache = cached_json("ram", key, seen)
+    here = profile.name == "host"
+    detail = {
+        "by": "peak resident size over 10 inferences less the size before the runtime was imported",
+        "where": f"this machine ({found['versions']['machine']}), {found['versions']['runtime']}",
+        "runtime_bytes": found["runtime"],
+        "cached": from_cache,
+    }
+    if not here:
+        detail["why"] = "the same runtime and model on this machine stand in for the device"
+    return Figure(float(found["ram"]), "bytes", "measured" if here else "predicted", detail)

@@ -1,0 +1,322 @@
+"""Figures, statuses and the verdict in words, the same in the terminal, HTML and Markdown."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from leanedge.figures import Figure
+    from leanedge.report.content import CandidateRow, Check, Chosen, Report, Status
+
+__all__ = [
+    "FIGURE_TITLES",
+    "SCHEME_TITLES",
+    "STATUS_WORDS",
+    "accuracy_change",
+    "change",
+    "check_word",
+    "checks_sentence",
+    "count",
+    "cut",
+    "excess",
+    "figure",
+    "headline",
+    "how",
+    "interval",
+    "limit",
+    "loss_limit",
+    "quantity",
+    "round_quantity",
+    "setup",
+    "significant",
+]
+
+SCHEME_TITLES = {
+    "fp32": "32-bit float",
+    "fp16": "16-bit float weights, computed in float",
+    "w8a8": "8-bit integer weights and activations",
+    "w8a8_pt": "8-bit integer weights and activations, one scale a tensor",
+    "w8a8_dynamic": "8-bit weights, activations quantized at run time",
+    "mixed": "8-bit integer, some operators in float",
+}
+
+STATUS_WORDS: dict[Status, str] = {
+    "chosen": "chosen",
+    "fits": "fits",
+    "too_slow": "too slow",
+    "too_big": "too big",
+    "too_much_energy": "too much energy",
+    "too_lossy": "too lossy",
+    "refused": "refused",
+    "failed": "failed",
+    "not_tried": "not tried",
+}
+
+FIGURE_TITLES = {
+    "accuracy": "accuracy",
+    "latency_ms": "latency",
+    "flash_bytes": "flash",
+    "ram_bytes": "RAM",
+    "energy_uj": "energy",
+    "runtime_bytes": "runtime, installed",
+}
+
+_COMPARATIVES = {"latency_ms": ("faster", "slower"), "energy_uj": ("less", "more")}
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with that many significant digits, never in exponent form.
+
+    >>> significant(20.4321), significant(1234.5), significant(0.000123456), significant(0.0)
+    ('20.4', '1234', '0.000123', '0')
+    """
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals > digits else text
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value with its unit as people write it; KB and MB are 1000-based.
+
+    >>> quantity(3579226, "bytes"), quantity(0.704, "fraction"), quantity(1250.0, "ms"), quantity(812.0, "uJ")
+    ('3.58 MB', '70.4 %', '1.25 s', '812 µJ')
+    """
+    if unit == "fraction":
+        return f"{value * 100:.1f} %"
+    ladder = {
+        "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B")),
+        "ms": ((1e3, "s"), (1.0, "ms")),
+        "uJ": ((1e6, "J"), (1e3, "mJ"), (1.0, "µJ")),
+    }.get(unit)
+    if ladder is None:
+        return f"{significant(value)} {unit}".rstrip()
+    # The step is chosen after rounding, so that 999 999 bytes are 1.00 MB and not 1000 KB.
+    rounded = float(f"{value:.3g}")
+    step, name = next((each for each in ladder if abs(rounded) >= each[0]), ladder[-1])
+    if name == "B":
+        return f"{value:.0f} B"
+    return f"{significant(value / step)} {name}"
+
+
+def round_quantity(value: float, unit: str) -> str:
+    """A round value, as of a tick or a limit, without trailing zeros.
+
+    >>> round_quantity(30.0, "ms"), round_quantity(0.7, "fraction"), round_quantity(1.5e6, "bytes")
+    ('30 ms', '70 %', '1.5 MB')
+    """
+    return re.sub(r"(\.\d*?)0+(?=\D|$)", lambda match: match[1].rstrip("."), quantity(value, unit))
+
+
+def loss_limit(max_drop: float, unit: str) -> str:
+    """The largest loss of accuracy in words.
+
+    >>> loss_limit(1.0, "fraction"), loss_limit(0.5, "fraction"), loss_limit(2, "ms")
+    ('at most 1 point', 'at most 0.5 points', 'at most 2 %')
+    """
+    word = "%" if unit != "fraction" else "point" if max_drop == 1 else "points"
+    return f"at most {max_drop:g} {word}"
+
+
+def count(number: int) -> str:
+    """A large count as people write it.
+
+    >>> count(300774272), count(950)
+    ('301 M', '950')
+    """
+    for step, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= step:
+            return f"{significant(number / step)}{name}"
+    return str(number)
+
+
+def figure(known: Figure | None) -> str:
+    """The value of a figure, or the word for not having one."""
+    if known is None:
+        return "–"
+    return "unavailable" if known.value is None else quantity(known.value, known.unit)
+
+
+def interval(known: Figure | None) -> tuple[float, float] | None:
+    """The 95 % interval or spread of a figure in its unit, from ``interval`` or a relative ``error`` in its detail."""
+    if known is None or known.value is None:
+        return None
+    pair = known.detail.get("interval") or known.detail.get("spread")
+    if isinstance(pair, (list, tuple)) and len(pair) == 2:
+        return float(pair[0]), float(pair[1])
+    error = known.detail.get("error")
+    if isinstance(error, (int, float)) and not isinstance(error, bool):
+        return known.value * (1 - error), known.value * (1 + error)
+    return None
+
+
+def how(known: Figure | None) -> str:
+    """How a figure is known, in one phrase that starts with proved, measured, predicted or unavailable."""
+    if known is None:
+        return ""
+    detail = dict(known.detail)
+    if known.value is None:
+        return f"unavailable: {detail.get('reason', 'no reason was given')}"
+    parts = []
+    pair = interval(known)
+    for key, value in detail.items():
+        match key:
+            case "by":
+                parts.append(f"by {value}")
+            case "where":
+                parts.append(f"on {value}" if value == "host" else f"in {value}" if value == "emulator" else f"{value}")
+            case "n":
+                parts.append(f"{value} samples")
+            case "set":
+                parts.append(f"{value} set")
+            case "interval" if pair:
+                parts.append(f"95 % interval {_range(pair, known.unit)}")
+            case "spread" if pair:
+                parts.append(f"spread {_range(pair, known.unit)}")
+            case "error" if pair:
+                parts.append(f"error {float(value) * 100:.0f} %")
+            case "threads" | "runs" | "models":
+                parts.append(f"{value} {key if value != 1 else key[:-1]}")
+            case "cached":
+                parts.append(f"cached from {value}")
+            case "note" | "reason":
+                parts.append(str(value))
+            case _:
+                parts.append(f"{key.rsplit('_bytes')[0].replace('_', ' ')} {_plain(key, value)}")
+    return ", ".join([known.how, *parts]).replace(f"{known.how}, by", f"{known.how} by", 1)
+
+
+def _range(pair: tuple[float, float], unit: str) -> str:
+    low, high = (quantity(each, unit) for each in pair)
+    suffix = low.rpartition(" ")[2]
+    return f"{low.rpartition(' ')[0] if high.endswith(' ' + suffix) and ' ' in low else low} to {high}"
+
+
+def _plain(key: str, value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        unit = "bytes" if key.endswith("_bytes") else "ms" if key.endswith("_ms") else ""
+        return quantity(value, unit) if unit else str(value) if isinstance(value, int) else significant(value)
+    if isinstance(value, (list, tuple)):
+        return " ".join(_plain(key, each) for each in value)
+    return str(value)
+
+
+def change(name: str, before: Figure | None, after: Figure | None) -> str:
+    """How a cost changed: ``2.3× faster``, ``14 % more``; empty when one side is not known."""
+    if before is None or after is None or not before.value or not after.value:
+        return ""
+    better, worse = _COMPARATIVES.get(name, ("smaller", "larger"))
+    ratio = before.value / after.value
+    word, ratio = (better, ratio) if ratio >= 1 else (worse, 1 / ratio)
+    if ratio < 1.005:
+        return "no change"
+    if ratio < 1.2:
+        # "9 % faster" means 9 % less time, "9 % slower" 9 % more.
+        return f"{100 * (1 - 1 / ratio if word == better else ratio - 1):.0f} % {word}"
+    return f"{ratio:.1f}× {word}" if ratio < 20 else f"{ratio:.0f}× {word}"
+
+
+def accuracy_change(before: Figure | None, after: Figure | None, *, higher_is_better: bool) -> str:
+    """How the metric changed: in points of a percent, in dB, or in percent of an error; empty when not known."""
+    if before is None or after is None or before.value is None or after.value is None:
+        return ""
+    gain = (after.value - before.value) * (1 if higher_is_better else -1)
+    word = "better" if gain > 0 else "worse"
+    if after.unit == "fraction":
+        return "no change" if abs(gain) < 5e-5 else f"{abs(gain) * 100:.1f} points {word}"
+    if after.unit == "dB" or before.value == 0:
+        return "no change" if gain == 0 else f"{significant(abs(gain))} {after.unit} {word}".replace("  ", " ")
+    share = abs(gain / before.value)
+    return "no change" if share < 5e-4 else f"{share * 100:.1f} % {word}"
+
+
+def cut(row: CandidateRow | Chosen) -> str:
+    """The pattern and how much it removes.
+
+    >>> from leanedge.report.content import Chosen
+    >>> cut(Chosen("a", "channel", 0.3, "w8a8", "onnxruntime", ""))
+    'channel −30 % MACs'
+    """
+    return "dense" if row.pattern == "dense" else f"{row.pattern} −{row.level * 100:.0f} % MACs"
+
+
+def setup(row: CandidateRow | Chosen) -> str:
+    """Scheme, pattern and runtime on one line."""
+    return f"{row.scheme}, {cut(row)}, {row.runtime}"
+
+
+def excess(row: CandidateRow) -> str:
+    """By how much a candidate is over each limit."""
+    parts = []
+    for name, over in row.excess.items():
+        known = row.figures.get(name)
+        unit = known.unit if known else ""
+        if name == "accuracy" and unit == "fraction":
+            parts.append(f"{over * 100:.1f} points beyond the loss allowed")
+        else:
+            parts.append(f"{FIGURE_TITLES.get(name, name)} over by {quantity(over, unit)}")
+    return ", ".join(parts)
+
+
+def limit(name: str, value: float) -> str:
+    """A budget's limit in words."""
+    unit = (
+        "bytes" if name.endswith("_bytes") else "ms" if name.endswith("_ms") else "uJ" if name.endswith("_uj") else ""
+    )
+    return f"{FIGURE_TITLES.get(name, name)} ≤ {round_quantity(value, unit)}"
+
+
+def check_word(check: Check) -> str:
+    """passed, failed or not checked."""
+    return "not checked" if check.passed is None else "passed" if check.passed else "failed"
+
+
+def checks_sentence(report: Report) -> str:
+    """How the checks went, counted."""
+    checks = report.verdict.checks
+    ran = [check for check in checks if check.passed is not None]
+    failed = [check.name for check in ran if not check.passed]
+    parts = []
+    if failed:
+        parts.append(f"{len(failed)} of {len(ran)} checks failed: {', '.join(failed)}")
+    elif ran:
+        parts.append(f"{len(ran)} of {len(ran)} checks passed")
+    if skipped := [check.name for check in checks if check.passed is None]:
+        parts.append(f"not checked: {', '.join(skipped)}")
+    return "; ".join(parts) or "no check was made"
+
+
+def headline(report: Report) -> tuple[str, str]:
+    """The verdict's word, and the sentence that follows it."""
+    if report.chosen is None:
+        word = "Interrupted" if report.interrupted else "Nothing fits"
+        return word, (
+            "The build was stopped before any candidate was complete."
+            if report.interrupted
+            else f"No candidate for {report.target.title} meets the budget. The table says by how much each is over."
+        )
+    figures = report.figures
+    changes: Mapping[str, str] = {
+        name: change(name, figures.get(f"{name}_fp32"), figures.get(name))
+        for name in ("latency_ms", "flash_bytes", "ram_bytes")
+    }
+    parts = [changes["latency_ms"], changes["flash_bytes"]]
+    if changes["ram_bytes"]:
+        parts.append(f"RAM {changes['ram_bytes']}")
+    accuracy = accuracy_change(
+        figures.get("accuracy_fp32"), figures.get("accuracy"), higher_is_better=report.data.higher_is_better
+    )
+    if accuracy:
+        parts.append(f"{report.data.metric} {accuracy}")
+    parts = [part for part in parts if part and part != "no change"]
+    sentence = f"{', '.join(parts)}, compared with fp32 on the same device." if parts else "Built as fp32."
+    word = "Passed" if report.verdict.passed else "Failed"
+    if report.interrupted:
+        word = f"Interrupted, {word.lower()}"
+        sentence = f"The best candidate that was complete: {sentence}"
+    return word, sentence[0].upper() + sentence[1:]

@@ -66,7 +66,7 @@ def _product(
     constant: Callable[[str, Array], str],
     quantized: set[str],
 ) -> list[onnx.NodeProto]:
-    """The product x W + b as MatMulInteger on rounded x: scale(x) x scale(W) x integers + b, then the fused clamp if any."""
+    """The product x W + b as MatMulInteger on rounded x: scale(x) scale(W) integers + b, then the fused clamp."""
     assert operator.weight is not None
     value, weight = operator.inputs[0], operator.weight
     stored = spec.constants[weight]

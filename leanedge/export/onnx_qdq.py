@@ -19,6 +19,7 @@ from leanedge.compress.quantize.placement import float_is_at_hand, place
 from leanedge.compress.quantize.rules import rules_named
 from leanedge.errors import UnsupportedOperator
 from leanedge.export.onnx_dynamic import table_lookup
+from leanedge.export.onnx_prefix import reads
 from leanedge.graph.operators import find_operators
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class _Writer:
         proto.CopyFrom(self.graph.proto)
         del proto.graph.node[:], proto.graph.initializer[:], proto.graph.value_info[:]
         proto.graph.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in _reads(node)} | self.graph.output_names
+        read = {name for node in self.nodes for name in reads(node)} | self.graph.output_names
         proto.graph.initializer.extend(t for t in self.graph.proto.graph.initializer if t.name in read)
         proto.graph.initializer.extend(self.initializers.values())
         return proto
@@ -247,13 +248,3 @@ class _Writer:
         self._node(
             "Reshape", [f"{value}:pool:dq", self._constant(f"{value}:shape", np.asarray(shape, np.int64))], [target]
         )
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    names = list(node.input)
-    for attr in node.attribute:
-        for inner in (attr.g, *attr.graphs):
-            for nested in inner.node:
-                names += _reads(nested)
-            names += [output.name for output in inner.output]
-    return names

@@ -110,7 +110,8 @@ def spatial_mean(graph: Graph, operator: Operator) -> bool:
         axes = graph.constants.get(str(node.inputs[1].name))
     if axes is None:
         return False
-    return sorted(int(axis) % len(shape) for axis in np.ravel(axes)) == list(range(2, len(shape)))
+    found = {int(axis) % len(shape) for axis in np.ravel(axes)}
+    return found == set(range(2, len(shape)))
 
 
 def _has_kernel(graph: Graph, operator: Operator, rules: QuantRules) -> bool:
@@ -127,16 +128,13 @@ def _has_kernel(graph: Graph, operator: Operator, rules: QuantRules) -> bool:
     if operator.kind == "max_pool":
         return len(operator.outputs) == 1
     if operator.kind == "resize":
-        return attribute(node, "mode", "nearest") in ("nearest", "linear")
+        return bool(attribute(node, "mode", "nearest") in ("nearest", "linear"))
     if operator.kind in ("gather", "concat", "matmul"):
-        return all(v is None or str(v.name) not in graph.constants for v in node.inputs[: _data_inputs(operator)])
+        data = node.inputs[:1] if operator.kind == "gather" else node.inputs
+        return all(value is None or str(value.name) not in graph.constants for value in data)
     if operator.kind == "pad":
-        return attribute(node, "mode", "constant") == "constant"
+        return bool(attribute(node, "mode", "constant") == "constant")
     return True
-
-
-def _data_inputs(operator: Operator) -> int | None:
-    return 1 if operator.kind == "gather" else None
 
 
 def _is_not_float(graph: Graph, name: str) -> bool:

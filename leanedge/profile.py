@@ -110,6 +110,8 @@ class Emulator(StrictModel):
 
     Attributes:
         cpu: The emulator's name of the core. Never ``max``: it has features that no named core has together.
+        cores: How many there are, all alike.
+        max_hz: The highest clock that sysfs shows.
         implementer: MIDR_EL1 fields, as /proc/cpuinfo shows them.
         architecture: The same.
         variant: The same.
@@ -122,6 +124,8 @@ class Emulator(StrictModel):
     """
 
     cpu: str
+    cores: Count
+    max_hz: Count
     implementer: int
     architecture: int
     variant: int

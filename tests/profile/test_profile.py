@@ -64,6 +64,8 @@ def test_a_profile_agrees_with_itself(path: Path) -> None:
     if profile.emulator is not None:
         assert set(profile.cpu.features) <= set(profile.emulator.features)
         assert profile.cpu.core in (None, profile.emulator.cpu)
+        assert profile.cpu.cores in (None, profile.emulator.cores)
+        assert profile.cpu.clock_hz in (None, profile.emulator.max_hz)
     for cache in profile.caches:
         assert cache.shared_by <= (profile.cpu.cores or 4)
     names = {entry.runtime for entry in profile.runtimes}
@@ -172,7 +174,7 @@ def test_a_wrong_value_is_refused(tmp_path: Path, changes: dict[str, str], messa
 
 def test_the_emulator_can_not_be_a_core_that_does_not_exist(tmp_path: Path) -> None:
     emulator = (
-        "{cpu: max, implementer: 0x41, architecture: 8, variant: 0, part: 0xd08, revision: 3, features: [fp],"
+        "{cpu: max, cores: 1, max_hz: 1e9, implementer: 0x41, architecture: 8, variant: 0, part: 0xd08, revision: 3, features: [fp],"
         " hardware: null, board_revision: null, model: null, source: data sheet 1}"
     )
     with pytest.raises(ProfileError, match="'max' is no core"):

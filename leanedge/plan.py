@@ -26,6 +26,9 @@ __all__ = ["Choice", "Objective", "OperatorPlan", "Plan", "Priced", "choose", "p
 Objective = Literal["accuracy", "latency"]
 """``accuracy``: the least loss among those that fit the budget. ``latency``: the fastest within the allowed drop."""
 
+SAME_CELL_TIE = 1.05
+"""Instruction counts closer than this are a tie: caches and memory may turn the order around."""
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -107,8 +110,8 @@ def choose(priced: Sequence[Priced], budget: Budget, max_drop: float, objective:
 
     The rule: of those that keep the budget and lose at most `max_drop`, the fastest (or, for the objective
     ``accuracy``, the one that loses least). Those no further from it than the figures are sure are tied with it; of
-    the tied, the one that loses least accuracy for the objective ``latency`` (the faster one for ``accuracy``), then
-    the smaller files, then the id.
+    the tied, the one with the smaller files for the objective ``latency`` (the faster one for ``accuracy``), then the
+    one that loses less, then the id.
 
     Args:
         priced: Every candidate that could be made.
@@ -128,13 +131,16 @@ def choose(priced: Sequence[Priced], budget: Budget, max_drop: float, objective:
     def loss(row: Priced) -> float:
         return max(row.evaluation.drop, 0.0)
 
-    first, second = (speed, loss) if objective == "latency" else (loss, speed)
+    def size(row: Priced) -> float:
+        return float(row.evaluation.file_bytes)
+
+    first, second = (speed, size) if objective == "latency" else (loss, speed)
     leader = min(fitting, key=lambda row: (first(row), row.evaluation.file_bytes, row.id))
     if objective == "accuracy":
         tied = [row for row in fitting if row is leader or _drop_tied(leader, row)]
     else:
         tied = [row for row in fitting if row is leader or (timed and _speed_tied(leader, row))]
-    chosen = min(tied, key=lambda row: (second(row), row.evaluation.file_bytes, row.id))
+    chosen = min(tied, key=lambda row: (second(row), loss(row), row.id))
     rest = sorted((row for row in fitting if row is not chosen), key=lambda row: (row not in tied, first(row), row.id))
     others = sorted(
         (row for row in priced if row not in fitting),
@@ -154,19 +160,19 @@ def _latency(row: Priced) -> float:
 
 
 def _bounds(figure: Figure) -> tuple[float, float]:
-    """The interval a latency is known to lie in, in ms."""
-    low, high = figure.detail.get("interval", (figure.value, figure.value))
-    return float(low), float(high)
+    """The interval a latency is known to lie in, in ms: the prediction's, or the quartiles around a measured median."""
+    value = figure.value or 0.0
+    half = figure.detail.get("spread_ms", 0.0) / 2
+    return float(figure.detail.get("low_ms", value - half)), float(figure.detail.get("high_ms", value + half))
 
 
 def _speed_tied(leader: Priced, row: Priced) -> bool:
     ours, theirs = leader.estimate.latency_ms, row.estimate.latency_ms
-    cell = ours.detail.get("cell")
-    if cell is not None and cell == theirs.detail.get("cell"):
-        # One constant times two exact counts: only the counts differ.
-        return _latency(row) <= 1.01 * _latency(leader)
-    tied: bool = _bounds(theirs)[0] <= _bounds(ours)[1]
-    return tied
+    cells = ours.detail.get("cells")
+    if cells is not None and cells == theirs.detail.get("cells"):
+        # One constant times two exact counts: only the counts differ, so the constant's error does not matter.
+        return _latency(row) <= SAME_CELL_TIE * _latency(leader)
+    return _bounds(theirs)[0] <= _bounds(ours)[1]
 
 
 def _drop_tied(leader: Priced, row: Priced) -> bool:
@@ -174,7 +180,7 @@ def _drop_tied(leader: Priced, row: Priced) -> bool:
     score = leader.evaluation.score
     half = (score.high - score.low) / 2
     scale = abs(leader.evaluation.drop - row.evaluation.drop)
-    return scale <= 100 * half / 4
+    return bool(scale <= 100 * half / 4)
 
 
 def _distance(row: Priced, budget: Budget, max_drop: float) -> float:
@@ -197,7 +203,7 @@ def _why(
         what = f"the smallest of {len(fitting)} candidates that lose at most {max_drop:g} (no latency is known here)"
     text = f"{what}; it {changed} on the selection set"
     if tied > 1:
-        better = "loses least" if objective == "latency" else "is fastest"
+        better = "is smallest" if objective == "latency" else "is fastest"
         text += f"; {tied - 1} more are no further away than the figures are sure, of these it {better}"
     return text
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from leanedge.budget import Estimate
 from leanedge.cache import cached_json, code_version, digest, find_json, keep_json
 from leanedge.cost.energy import predict_energy
+from leanedge.cost.flash import artifact_bytes
 from leanedge.cost.host_timing import measure
 from leanedge.cost.latency import predict_latency
 from leanedge.errors import MissingProgram
@@ -59,7 +60,7 @@ def price(evaluations: Sequence[Evaluation], samples: Samples, profile: DevicePr
         estimates[name] = Estimate(
             latency_ms=latency[name],
             ram_bytes=_ram(item, one, profile),
-            flash_bytes=Figure(float(item.file_bytes), "bytes", "proved", {"by": "size of the model's files"}),
+            flash_bytes=artifact_bytes(item.artifact),
             energy_uj=predict_energy(profile, latency[name]),
         )
     return Pricing(estimates, tuple(notes))
@@ -80,7 +81,7 @@ def _measured(evaluations: Sequence[Evaluation], one: Samples, threads: int) -> 
         run = load_target(item.candidate.kind).open(item.artifact, threads)
         runs[item.candidate.id] = run
     timings = measure(runs, sample, threads)
-    return {name: timing.figure for name, timing in timings.items()}
+    return {name: timing.to_figure() for name, timing in timings.items()}
 
 
 def _predicted(
@@ -99,7 +100,7 @@ def _predicted(
         for item in group:
             count = counts[item.candidate.id]
             found[item.candidate.id] = (
-                predict_latency(profile, runtime, item.candidate.scheme, threads, count)
+                predict_latency(profile, runtime, item.candidate.scheme, count, threads)
                 if isinstance(count, int)
                 else unavailable("ms", str(count))
             )
@@ -123,14 +124,16 @@ def _instructions(group: Sequence[Evaluation], one: Samples, profile: DeviceProf
     keys = {item.candidate.id: key(item) for item in group}
     known = {name: _cached_count(value) for name, value in keys.items()}
     missing = {item.candidate.id: item.artifact for item in group if known[item.candidate.id] is None}
+    trace_reason = "not counted"
     if missing:
         trial = Trial(missing, candidate.runtime, one, "emulator", count=True)
         trace = load_target(candidate.kind).run(trial, profile)
         for name, seen in trace.observations.items():
             if seen.instructions is not None:
                 keep_json("instructions", keys[name], {"count": seen.instructions})
-            known[name] = seen.instructions if seen.instructions is not None else trace.no_counts
-    return {name: count if count is not None else "not counted" for name, count in known.items()}
+            known[name] = seen.instructions
+        trace_reason = trace.no_counts
+    return {name: trace_reason if count is None else count for name, count in known.items()}
 
 
 def _cached_count(key: str) -> int | None:
@@ -145,22 +148,14 @@ def _ram(item: Evaluation, one: Samples, profile: DeviceProfile) -> Figure:
     def seen() -> Mapping[str, Any]:
         trial = Trial({"model": item.artifact}, candidate.runtime, one, "host", memory=True)
         trace = load_target(candidate.kind).run(trial, profile)
-        observation = trace.observations["model"]
-        return {
-            "ram": observation.ram_bytes,
-            "runtime": observation.runtime_bytes,
-            "versions": dict(trace.versions),
-        }
+        figure = trace.observations["model"].ram
+        assert figure is not None
+        return {**figure.to_dict(), "runtime": trace.versions["runtime"], "machine": trace.versions["machine"]}
 
     key = digest("ram", item.artifact.model_path.read_bytes(), candidate.runtime, dict(one.inputs), code_version())
     found, from_cache = cached_json("ram", key, seen)
-    here = profile.name == "host"
-    detail = {
-        "by": "peak resident size over 10 inferences less the size before the runtime was imported",
-        "where": f"this machine ({found['versions']['machine']}), {found['versions']['runtime']}",
-        "runtime_bytes": found["runtime"],
-        "cached": from_cache,
-    }
-    if not here:
-        detail["why"] = "the same runtime and model on this machine stand in for the device"
-    return Figure(float(found["ram"]), "bytes", "measured" if here else "predicted", detail)
+    detail = {**found["detail"], "runtime": found["runtime"], "machine": found["machine"], "cached": from_cache}
+    if profile.name == "host":
+        return Figure(found["value"], "bytes", "measured", detail)
+    detail["by"] = "the same runtime and model on this machine stand in for the device"
+    return Figure(found["value"], "bytes", "predicted", detail)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from leanedge.compress.types import Compressed
     from leanedge.data.samples import Samples
+    from leanedge.figures import Figure
     from leanedge.names import Pattern, Scheme
     from leanedge.profile import DeviceProfile
 
-__all__ = ["Artifact", "Observation", "Target", "Trace", "Trial", "load_target", "missing_modules"]
+__all__ = ["Artifact", "Observation", "Pair", "Target", "Trace", "Trial", "load_target", "missing_modules"]
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,12 @@ class Observation:
     Attributes:
         outputs: Output -> (samples, *shape), or (samples, steps, *shape) for a streaming model.
         instructions: Executed by one inference, or None.
-        ram_bytes: Peak resident size over 10 inferences less the size before the runtime was imported, or None.
-        runtime_bytes: The share of it that importing the runtime took, or None.
+        ram: Peak resident size over 10 inferences less the size before the runtime was imported, or None.
     """
 
     outputs: Mapping[str, np.ndarray[Any, Any]]
     instructions: int | None = None
-    ram_bytes: int | None = None
-    runtime_bytes: int | None = None
+    ram: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,16 @@ class Trace:
     observations: Mapping[str, Observation]
     versions: Mapping[str, str]
     no_counts: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A runtime and its kernels on the device, and those of this machine whose outputs they must equal."""
+
+    device_runtime: str
+    device_kernels: str
+    host_runtime: str
+    host_kernels: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,10 @@ class Target:
             arrays in the source model's layout. Batch 1, one step.
         run: ``(trial, profile) -> Trace``: runs artifacts in a process of their own; raises MissingProgram when the
             emulator or the runtime is absent, ValidationFailed when the runtime refuses or crashes.
+        pairs: Runtimes that a device may have for its artifacts, each with what must agree with it here.
+        prefix: ``(artifact, tensor, folder) -> Artifact``: the same model ending at an inner tensor, to find where
+            two runs part.
+        boundaries: Inner tensors at which `prefix` can end, in execution order, the model's outputs last.
     """
 
     kind: str
@@ -141,6 +154,9 @@ class Target:
     export: Callable[[Compressed, Path], Artifact]
     open: Callable[[Artifact, int], Callable[[Mapping[str, np.ndarray[Any, Any]]], dict[str, np.ndarray[Any, Any]]]]
     run: Callable[[Trial, DeviceProfile], Trace]
+    pairs: tuple[Pair, ...]
+    prefix: Callable[[Artifact, str, Path], Artifact]
+    boundaries: Callable[[Artifact], tuple[str, ...]]
 
 
 def load_target(kind: str) -> Target:

@@ -10,6 +10,7 @@ import numpy as np
 from leanedge.targets._linux.board import Emulator
 from leanedge.targets._linux.job import Job, JobModel, run_job, run_job_on_host
 
+from leanedge.cost.ram import measured_ram
 from leanedge.errors import MissingProgram
 from leanedge.target import Observation, Trace
 
@@ -57,8 +58,7 @@ def run_trial(trial: Trial, profile: DeviceProfile) -> Trace:
             observations[model.id] = Observation(
                 outputs,
                 seen.instructions,
-                seen.memory.ram_bytes if seen.memory else None,
-                seen.memory.runtime_bytes if seen.memory else None,
+                measured_ram(seen.memory, trial.where) if seen.memory else None,
             )
     versions = {
         "runtime": f"{evidence.runtime} {evidence.runtime_version}",

@@ -32,7 +32,7 @@ def dynamic_model(graph: Graph, spec: QuantSpec) -> onnx.ModelProto:
 
     def constant(name: str, array: Array) -> str:
         if name not in initializers:
-            initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
 
     for operator in find_operators(graph):

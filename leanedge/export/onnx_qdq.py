@@ -55,7 +55,7 @@ def clamp_implied(quant: TensorQuant, activation: tuple[float, float] | None) ->
     if activation is None:
         return True
     low, high = quant.range
-    half = float(quant.scale) / 2
+    half = float(quant.scale) * 0.5001
     return low >= activation[0] - half and high <= activation[1] + half
 
 
@@ -94,7 +94,7 @@ class _Writer:
 
     def _constant(self, name: str, array: Array) -> str:
         if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
 
     def _scale(self, name: str, quant: TensorQuant, unsigned: bool) -> list[str]:

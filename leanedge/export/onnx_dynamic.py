@@ -91,8 +91,8 @@ def _product(
     made += [
         helper.make_node("MatMulInteger", inputs, [f"{out}:int32"], f"{out}/MatMulInteger"),
         helper.make_node("Cast", [f"{out}:int32"], [f"{out}:cast"], f"{out}/Cast", to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{value}:scale", scale], [f"{out}:scale"], f"{out}/scale"),
-        helper.make_node("Mul", [f"{out}:cast", f"{out}:scale"], [real], f"{out}/Mul"),
+        helper.make_node("Mul", [f"{value}:scale", scale], [f"{out}:product_scale"], f"{out}/scale"),
+        helper.make_node("Mul", [f"{out}:cast", f"{out}:product_scale"], [real], f"{out}/Mul"),
     ]
     if operator.bias is not None:
         made.append(helper.make_node("Add", [real, operator.bias], [final], f"{out}/Add"))
@@ -114,6 +114,6 @@ def table_lookup(
     return [
         helper.make_node("Gather", [stored, ids], [f"{out}:int8"], f"{out}/rows", axis=0),
         helper.make_node("Cast", [f"{out}:int8"], [f"{out}:cast"], f"{out}/Cast", to=TensorProto.FLOAT),
-        helper.make_node("Gather", [scale, ids], [f"{out}:scale"], f"{out}/scales", axis=0),
-        helper.make_node("Mul", [f"{out}:cast", f"{out}:scale"], [out], f"{out}/Mul"),
+        helper.make_node("Gather", [scale, ids], [f"{out}:product_scale"], f"{out}/scales", axis=0),
+        helper.make_node("Mul", [f"{out}:cast", f"{out}:product_scale"], [out], f"{out}/Mul"),
     ]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from leanedge.report.svg import Box, Scale, drawing, element, linear_ticks, log_ticks, place, text_width
+from leanedge.report.svg import Box, Circle, Scale, drawing, element, linear_ticks, log_ticks, place, text_width
 from leanedge.report.wording import (
     FIGURE_TITLES,
     STATUS_WORDS,
@@ -31,6 +31,7 @@ __all__ = ["candidates_chart", "layers_chart", "memory_chart"]
 
 WIDTH = 920.0
 LARGEST_RADIUS, SMALLEST_RADIUS = 17.0, 3.5
+RING = 4.5
 MET = ("chosen", "fits")
 
 
@@ -97,17 +98,22 @@ def candidates_chart(report: Report) -> Markup | None:
     order = sorted(dots, key=lambda dot: (dot.row.status == "chosen", -(dot.bytes or 0)))
     for dot in order:
         parts += _circle(dot, axis, x(dot.x), y(dot.accuracy), radius(dot.bytes))
-    taken += [
-        Box(x(dot.x) - reach, y(dot.accuracy) - reach, x(dot.x) + reach, y(dot.accuracy) + reach)
-        for dot in dots
-        for reach in [radius(dot.bytes) * 0.8]
-    ]
+    circles = {dot.number: Circle(x(dot.x), y(dot.accuracy), radius(dot.bytes)) for dot in dots}
     wanted = sorted(dots, key=lambda dot: (dot.row.status != "chosen", dot.row.status not in MET, dot.number))
     for dot in wanted:
         bold = dot.row.status == "chosen"
         short = f"{dot.row.scheme}{'' if dot.row.pattern == 'dense' else f' −{dot.row.level * 100:.0f} %'}"
         texts = [f"chosen: {short}"] if bold else [f"{dot.number}  {short}", str(dot.number)]
-        found = place(x(dot.x), y(dot.accuracy), radius(dot.bytes) + bold * 5, texts, taken, frame, bold=bold)
+        circle = circles[dot.number]
+        if bold:
+            circle = Circle(circle.x, circle.y, circle.radius + RING)
+        # A circle hidden by a larger one of nearly the same place shares its surroundings.
+        others = [
+            each
+            for number, each in circles.items()
+            if number != dot.number and math.hypot(each.x - circle.x, each.y - circle.y) > circle.radius
+        ]
+        found = place(circle, texts, taken=taken, others=others, frame=frame, bold=bold)
         if found:
             text, box = found
             taken.append(box)
@@ -202,7 +208,7 @@ def _circle(dot: Dot, axis: str, x: float, y: float, radius: float) -> list[Mark
     )
     parts = []
     if row.status == "chosen":
-        parts.append(element("circle", cx=x, cy=y, r=radius + 4.5, class_="ring"))
+        parts.append(element("circle", cx=x, cy=y, r=radius + RING, class_="ring"))
     kind = row.status if row.status in MET else "over"
     parts.append(element("circle", tip, cx=x, cy=y, r=radius, class_=f"dot {kind}"))
     return parts

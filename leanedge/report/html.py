@@ -48,8 +48,8 @@ def to_html(report: Report) -> str:
         wording=wording,
         tiles=_tiles(report),
         other_figures=_other_figures(report),
-        columns=[(name, _column_title(report, name)) for name in _COLUMNS],
-        one_how={name: _one_how(report, name) for name in _COLUMNS},
+        columns=[(name, wording.column_title(report, name)) for name in _COLUMNS],
+        one_how={name: wording.one_how(report, name) for name in _COLUMNS},
         number_of={row.id: number for number, row in enumerate(report.candidates, 1)},
         candidates_chart=candidates_chart(report),
         layers_chart=layers_chart(report.layers),
@@ -129,16 +129,6 @@ def _other_figures(report: Report) -> list[tuple[str, Figure]]:
     return [
         (titles.get(name, name.replace("_", " ")), known) for name, known in report.figures.items() if name not in shown
     ]
-
-
-def _one_how(report: Report, name: str) -> str:
-    """The word for a column when all its figures are known in the same way, else nothing."""
-    hows = {row.figures[name].how for row in report.candidates if name in row.figures} - {"unavailable"}
-    return hows.pop() if len(hows) == 1 else ""
-
-
-def _column_title(report: Report, name: str) -> str:
-    return report.data.metric if name == "accuracy" else wording.FIGURE_TITLES[name]
 
 
 def _keep_together(text: str) -> str:

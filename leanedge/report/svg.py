@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Box", "Scale", "drawing", "element", "linear_ticks", "log_ticks", "place", "text_width"]
+__all__ = ["Box", "Circle", "Scale", "drawing", "element", "linear_ticks", "log_ticks", "place", "text_width"]
 
 FONT_SIZE = 12
 
@@ -124,17 +124,37 @@ def text_width(text: str, *, bold: bool = False) -> float:
     return len(text) * FONT_SIZE * (0.64 if bold else 0.58)
 
 
+@dataclass(frozen=True)
+class Circle:
+    """A circle on the drawing."""
+
+    x: float
+    y: float
+    radius: float
+
+    def distance(self, box: Box) -> float:
+        """From its edge to the nearest point of `box`, negative when that lies inside the circle."""
+        return math.hypot(
+            max(box.left - self.x, 0, self.x - box.right), max(box.top - self.y, 0, self.y - box.bottom)
+        ) - self.radius  # fmt: skip
+
+
 def place(
-    x: float, y: float, radius: float, texts: Sequence[str], taken: Sequence[Box], frame: Box, *, bold: bool = False
+    circle: Circle,
+    texts: Sequence[str],
+    *,
+    taken: Sequence[Box],
+    others: Sequence[Circle],
+    frame: Box,
+    bold: bool = False,
 ) -> tuple[str, Box] | None:
-    """A free place for a label beside a circle: the first of `texts` that fits anywhere around it.
+    """A free place for a label beside a circle, nearer to it than to any other circle.
 
     Args:
-        x: Centre of the circle.
-        y: Centre of the circle.
-        radius: Its radius.
-        texts: The label, then shorter ones.
+        circle: What is labelled.
+        texts: The label, then shorter ones; a short one close by is better than a long one further off.
         taken: What must not be covered.
+        others: The other circles, none of which may be touched.
         frame: What must not be left.
         bold: Whether the label is bold.
 
@@ -142,22 +162,26 @@ def place(
         The text and its box, or None when there is no room.
     """
     height = FONT_SIZE * 1.15
-    for text in texts:
-        width = text_width(text, bold=bold)
-        for gap in (4.0, 14.0, 26.0):
-            reach = radius + gap
-            near = reach * 0.75
-            for left, top in (
-                (x + reach, y - height / 2),
-                (x + near, y - near - height),
-                (x + near, y + near),
-                (x - width / 2, y - reach - height),
-                (x - width / 2, y + reach),
-                (x - reach - width, y - height / 2),
-                (x - near - width, y - near - height),
-                (x - near - width, y + near),
+    for gap in (4.0, 12.0, 20.0):
+        reach = circle.radius + gap
+        near = reach * 0.75
+        for text in texts:
+            width = text_width(text, bold=bold)
+            for right, down in (
+                (reach, -height / 2),
+                (near, -near - height),
+                (near, near),
+                (-width / 2, -reach - height),
+                (-width / 2, reach),
+                (-reach - width, -height / 2),
+                (-near - width, -near - height),
+                (-near - width, near),
             ):
+                left, top = circle.x + right, circle.y + down
                 box = Box(left, top, left + width, top + height)
-                if box.within(frame) and not any(box.overlaps(other) for other in taken):
+                if not box.within(frame) or any(box.overlaps(each) for each in taken):
+                    continue
+                own = circle.distance(box)
+                if all(each.distance(box) > max(own, 0.0) for each in others):
                     return text, box
     return None

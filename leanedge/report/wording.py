@@ -20,6 +20,7 @@ __all__ = [
     "change",
     "check_word",
     "checks_sentence",
+    "column_title",
     "count",
     "cut",
     "excess",
@@ -29,6 +30,8 @@ __all__ = [
     "interval",
     "limit",
     "loss_limit",
+    "one_how",
+    "outcome",
     "quantity",
     "round_quantity",
     "setup",
@@ -233,6 +236,23 @@ def accuracy_change(before: Figure | None, after: Figure | None, *, higher_is_be
         return "no change" if gain == 0 else f"{significant(abs(gain))} {after.unit} {word}".replace("  ", " ")
     share = abs(gain / before.value)
     return "no change" if share < 5e-4 else f"{share * 100:.1f} % {word}"
+
+
+def one_how(report: Report, name: str) -> str:
+    """The word for a column of candidates when all its figures are known in the same way, else nothing."""
+    hows = {row.figures[name].how for row in report.candidates if name in row.figures} - {"unavailable"}
+    return hows.pop() if len(hows) == 1 else ""
+
+
+def column_title(report: Report, name: str) -> str:
+    """The title of a column of candidates."""
+    return report.data.metric if name == "accuracy" else FIGURE_TITLES.get(name, name)
+
+
+def outcome(row: CandidateRow) -> str:
+    """What became of a candidate and why, in one phrase."""
+    detail = excess(row) or row.reason
+    return f"{STATUS_WORDS[row.status]}: {detail}" if detail else STATUS_WORDS[row.status]
 
 
 def cut(row: CandidateRow | Chosen) -> str:

@@ -134,6 +134,11 @@ class Settings(StrictModel):
         """The shapes that are stated: what `graph.canonicalise` takes."""
         return {name: entry.shape for name, entry in self.inputs.items() if entry.shape is not None}
 
+    @property
+    def state_links(self) -> dict[str, str]:
+        """State input -> the output that feeds it."""
+        return {name: entry.output for name, entry in self.state.items()}
+
     def with_options(self, **options: Any) -> Settings:
         """These settings with some replaced, as given on the command line; None leaves one as it is.
 

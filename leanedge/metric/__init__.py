@@ -1,0 +1,15 @@
+"""What accuracy means for one model: its metric, scores with intervals, and the drop that ``--max-drop`` bounds."""
+
+from leanedge.metric.metric import METRICS, Metric, resolve_metric, softmax_outputs
+from leanedge.metric.score import Score, bootstrap, paired_difference, wilson
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Score",
+    "bootstrap",
+    "paired_difference",
+    "resolve_metric",
+    "softmax_outputs",
+    "wilson",
+]

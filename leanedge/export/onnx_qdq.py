@@ -67,6 +67,7 @@ class _Writer:
         self.place = place(graph, rules_named(spec.rules), spec.float_operators)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.made: set[str] = set()
         self.source = {node.name: node for node in graph.proto.graph.node}
         self.at_hand = {
             value: float_is_at_hand(graph, rules_named(spec.rules), self.place, value) for value in spec.activations
@@ -214,22 +215,42 @@ class _Writer:
         self.nodes.append(node)
 
     def _linear(self, operator: Operator, node: onnx.NodeProto, target: str) -> None:
-        """Gemm for rank 2 (fused to QGemm with its bias), else MatMul and a float bias (MatMulIntegerToFloat)."""
+        """Gemm, which is fused to QGemm with its bias; other ranks than 2 by a Reshape of integers on both sides."""
         assert operator.weight is not None
-        source = self._as_integers(operator.inputs[0])
-        weight = self._weight(operator.weight)
-        shape = self.graph.shape(operator.inputs[0])
-        if node.op_type == "Gemm" or (shape is not None and len(shape) == 2):
-            inputs = [source, weight] + ([self._weight(operator.bias)] if operator.bias is not None else [])
-            transposed = {a.name: a.i for a in node.attribute}.get("transB", 0)
+        value, source = operator.output, operator.inputs[0]
+        shape, made = self.graph.shape(source), self.graph.shape(value)
+        assert shape is not None
+        assert made is not None
+        flat = len(shape) == 2
+        taken = self._as_integers(source) if flat else self._flat(source, shape)
+        inputs = [taken, self._weight(operator.weight)]
+        if operator.bias is not None:
+            inputs.append(self._weight(operator.bias))
+        transposed = {a.name: a.i for a in node.attribute}.get("transB", 0) if node.op_type == "Gemm" else 0
+        if flat:
             self._node("Gemm", inputs, [target], transB=transposed)
             return
-        product = target if operator.bias is None else f"{target}:product"
-        self._node("MatMul", [source, weight], [product])
-        if operator.bias is not None:
-            rounded = self.spec.constants[operator.bias]
-            bias = self._constant(f"{operator.bias}:float", rounded.quant.dequantize(rounded.integers))
-            self._node("Add", [product, bias], [target])
+        self._node("Gemm", inputs, [f"{target}:flat"], transB=transposed)
+        quant = self.spec.activations.get(value)
+        output_shape = self._constant(f"{value}:shape", np.asarray(made, np.int64))
+        flat_made = f"{target}:flat"
+        if quant is not None and not self.at_hand[value]:
+            # Quantized right behind the product, so that one kernel does both; the Reshape then moves integers.
+            scales = self._scale(value, quant, True)
+            self._node("QuantizeLinear", [flat_made, *scales], [f"{value}:flat:q"])
+            self._node("DequantizeLinear", [f"{value}:flat:q", *scales], [f"{value}:flat:dq"])
+            flat_made = f"{value}:flat:dq"
+        self._node("Reshape", [flat_made, output_shape], [target])
+
+    def _flat(self, value: str, shape: tuple[int, ...]) -> str:
+        """The dequantized matrix (rows, features) of a value of another rank."""
+        if f"{value}:rows:dq" not in self.made:
+            self.made.add(f"{value}:rows:dq")
+            scales = self._scale(value, self.spec.activations[value], True)
+            rows = self._constant(f"{value}:rows:shape", np.asarray([-1, shape[-1]], np.int64))
+            self._node("Reshape", [f"{value}:q", rows], [f"{value}:rows:q"])
+            self._node("DequantizeLinear", [f"{value}:rows:q", *scales], [f"{value}:rows:dq"])
+        return f"{value}:rows:dq"
 
     def _mean(self, operator: Operator, target: str) -> None:
         """A mean over all spatial axes as GlobalAveragePool, which has an integer kernel, and a Reshape."""

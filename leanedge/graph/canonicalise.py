@@ -175,7 +175,7 @@ def _batch_norm_as_multiply(model: ir.Model, node: ir.Node, source: ir.Value, sc
 def _give_each_use_its_weight(model: ir.Model) -> None:
     """A float weight read by several nodes is copied for each, so that a step may change one layer alone."""
     for name, value in tuple(model.graph.initializers.items()):
-        uses = [use for use in value.uses() if use.node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+        uses = [use for use in value.uses() if use.node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")]
         if len(value.uses()) < 2 or value.dtype != ir.DataType.FLOAT:
             continue
         array = constant_of(value)

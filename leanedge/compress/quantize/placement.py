@@ -69,8 +69,8 @@ def place(graph: Graph, rules: QuantRules, float_operators: frozenset[str] = fro
         for value in dict.fromkeys(operator.inputs):
             readers.setdefault(value, []).append(operator)
     able = {o.id for o in operators if o.id not in float_operators and _has_kernel(graph, o, rules)}
-    integer = able if rules.whole else _that_gain(graph, operators, rules, able, producer, readers)
-    quantized = _values(graph, operators, rules, integer, producer, readers)
+    integer = able if rules.whole else _that_gain(graph, operators, rules, able, readers)
+    quantized = _values(graph, operators, rules, integer)
     group, fixed = _groups(operators, rules, integer, quantized)
     return Placement(
         operators=operators,
@@ -120,6 +120,8 @@ def _has_kernel(graph: Graph, operator: Operator, rules: QuantRules) -> bool:
         return False
     if any(_is_not_float(graph, value) for value in (*operator.inputs, *operator.outputs)):
         return False
+    if operator.has_channels and any(len(graph.consumers[n]) > 1 for n in (operator.weight, operator.bias) if n):
+        return False  # integers of a shared constant would need one input scale for all who read it
     node = graph.node_by_name[operator.nodes[0]]
     if any(attr.type.name in ("GRAPH", "GRAPHS") for attr in node.attributes.values()):
         return False
@@ -147,46 +149,47 @@ def _that_gain(
     operators: tuple[Operator, ...],
     rules: QuantRules,
     able: set[str],
-    producer: Mapping[str, Operator],
     readers: Mapping[str, list[Operator]],
 ) -> set[str]:
     """Drops operators that would only add a rounding: those without integers on both sides.
 
-    Kinds with weights stay. Any other stays while its inputs come as integers and somebody reads its output as
-    integers; a mover stays while either holds for all. Found by dropping until nothing changes.
+    Kinds with weights stay. A mover stays where its input is made as integers, or where all that reads its output
+    takes integers. Any other stays where its inputs can come as integers and somebody takes its output as integers.
     """
-    integer = set(able)
-
-    def comes(value: str) -> bool:
-        made_by = producer.get(value)
-        return made_by is not None and made_by.id in integer and _gives_integers(graph, made_by, rules)
-
-    def wanted(value: str) -> list[bool]:
-        return [reader.id in integer for reader in readers.get(value, ())]
-
-    changed = True
-    while changed:
-        changed = False
-        for operator in operators:
-            if operator.id not in integer or operator.has_channels:
-                continue
-            come = [comes(value) for value in operator.inputs]
-            want = [wish for value in operator.outputs for wish in wanted(value)]
+    weighted = {o.id for o in operators if o.id in able and o.has_channels}
+    movers = {o.id for o in operators if o.id in able and o.kind in _MOVES}
+    # Forward: which values can come as integers without a rounding that nobody asked for.
+    can_come: set[str] = set()
+    for operator in operators:
+        if operator.id in weighted or (operator.id in able and all(value in can_come for value in operator.inputs)):
+            can_come.update(operator.outputs)
+    # Backward: which values some reader takes as integers.
+    wanted: set[str] = set()
+    weak: set[str] = set()
+    for operator in reversed(operators):
+        is_wanted = any(value in wanted for value in operator.outputs)
+        is_weak = operator.id in able and operator.id not in weighted | movers
+        if is_weak and is_wanted and all(value in can_come for value in operator.inputs):
+            weak.add(operator.id)
+        if operator.id in weighted | weak or (operator.id in movers and is_wanted):
+            wanted.update(operator.inputs)
+    # Movers: forward from values that exist only as integers, backward from values that all readers take so.
+    integer = weighted | weak
+    for operator in reversed(operators):
+        if operator.id in movers and operator.kind != "clip":
+            read_by = [reader for value in operator.outputs for reader in readers.get(value, ())]
             outlet = any(value in graph.output_names for value in operator.outputs)
-            if operator.kind in _MOVES:
-                stays = all(come) or (bool(want) and all(want) and not outlet and operator.kind != "clip")
-            else:
-                stays = all(come) and any(want)
-            if not stays:
-                integer.discard(operator.id)
-                changed = True
+            if read_by and not outlet and all(reader.id in integer for reader in read_by):
+                integer.add(operator.id)
+    only_integers: set[str] = set()
+    for operator in operators:
+        comes = all(value in only_integers for value in operator.inputs)
+        if operator.id in movers and comes:
+            integer.add(operator.id)
+        optional = operator.kind in rules.float_output
+        if operator.id in integer and not optional and (operator.id not in movers or comes):
+            only_integers.update(operator.outputs)
     return integer
-
-
-def _gives_integers(graph: Graph, operator: Operator, rules: QuantRules) -> bool:
-    """A matrix product of rank above 2 is fused to a kernel with float output, so its integers cost a rounding."""
-    shape = graph.shape(operator.output)
-    return operator.kind not in rules.float_output or (shape is not None and len(shape) == 2)
 
 
 def _values(
@@ -194,8 +197,6 @@ def _values(
     operators: tuple[Operator, ...],
     rules: QuantRules,
     integer: set[str],
-    producer: Mapping[str, Operator],
-    readers: Mapping[str, list[Operator]],
 ) -> list[str]:
     needed = {value for operator in operators if operator.id in integer for value in operator.inputs}
     for operator in operators:

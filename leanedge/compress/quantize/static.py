@@ -8,6 +8,7 @@ import numpy as np
 
 from leanedge.compress.quantize.bias_correction import before_activation, channel_axis, channel_mean, float_means
 from leanedge.compress.quantize.calibrate import calibrate
+from leanedge.compress.quantize.dynamic import quantize_tables
 from leanedge.compress.quantize.placement import place
 from leanedge.compress.quantize.staged import OperatorRunner, Store
 from leanedge.compress.quantize.weights import (
@@ -49,6 +50,8 @@ def quantize_static(
     activations = calibrate(graph, placement, samples)
     constants = _rounded(graph, placement, rules, activations, scheme == "w8a8_pt")
     constants = _corrected(graph, placement, rules, activations, constants, samples)
+    if not rules.whole:
+        constants.update(quantize_tables(graph, placement.operators, float_operators))
     return QuantSpec(
         scheme=scheme,
         rules=rules.name,

@@ -235,8 +235,8 @@ def layers_chart(layers: tuple[LayerRow, ...]) -> Markup | None:
     left, right, strip, gap = 64.0, WIDTH - 16, 74.0, 40.0
     pitch = (right - left) / len(layers)
     width = max(0.3, min(pitch * 0.78, 26.0))
-    total = sum(row.macs for row in layers)
-    shares = [row.macs / total if total else 0.0 for row in layers]
+    total = sum(row.macs or 0 for row in layers)
+    shares = [(row.macs or 0) / total if total else 0.0 for row in layers]
     was_cut = any(row.channels != row.channels_before for row in layers)
     titles = ["share of the MACs", "bits of the weights (bar) and of the output (line); hatched: computes in float"]
     if was_cut:

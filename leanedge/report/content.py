@@ -78,14 +78,23 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The model that was given: file name or factory, hash of its bytes, interface, float parameters, MACs."""
+    """The model that was given.
+
+    Attributes:
+        name: File name or factory.
+        sha256: Of its bytes.
+        inputs: What it takes.
+        outputs: What it gives.
+        parameters: Number of float parameters.
+        macs: Multiply-accumulates of one inference, None where a shape is not known.
+    """
 
     name: str
     sha256: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     parameters: int
-    macs: int
+    macs: int | None
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ class CandidateRow:
         reason: Why, in words; never empty for what is not chosen and does not fit.
         figures: Name -> figure, the names of the report's `figures`; `accuracy` is on the selection set.
         excess: Figure name -> by how much it is over its limit, in that figure's unit; for `accuracy`, the loss
-            beyond the one allowed.
+            beyond the one allowed, in the unit of `BudgetInfo.max_drop`.
         tied_with: Ids of candidates that are no further away than the measured spread.
     """
 
@@ -182,7 +191,7 @@ class LayerRow:
     Attributes:
         id: The operator's id.
         kind: ``conv2d``, ``linear``, ...
-        macs: Multiply-accumulates of one inference.
+        macs: Multiply-accumulates of one inference, None where a shape is not known.
         weight_bytes: Bytes of its constants as stored, 0 without any.
         weight_bits: Bits of a stored weight, None without weights.
         activation_bits: Bits of its output.
@@ -194,7 +203,7 @@ class LayerRow:
 
     id: str
     kind: str
-    macs: int
+    macs: int | None
     weight_bytes: int
     weight_bits: int | None
     activation_bits: int

@@ -38,6 +38,7 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["sentence"] = wording.sentence
     environment.filters["keep"] = _keep_together
     word, sentence = wording.headline(report)
     return environment.get_template("report.html.j2").render(

@@ -33,7 +33,7 @@ def to_junit(report: Report) -> str:
     checks = list(report.verdict.checks)
     if not report.verdict.passed and not any(check.passed is False for check in checks):
         checks.append(
-            Check("verdict", False, " ".join(wording.headline(report)) + f" {wording.checks_sentence(report)}")
+            Check("verdict", False, " ".join(wording.headline(report)) + f" {wording.checks_sentence(report.verdict)}")
         )
     suite = ET.Element(
         "testsuite",

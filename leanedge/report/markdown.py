@@ -30,12 +30,12 @@ def to_markdown(report: Report) -> str:
     lines = [
         f"# {_safe(report.model.name)} for {_safe(report.target.title)}",
         "",
-        f"**{word}.** {_safe(sentence)} {_safe(wording.checks_sentence(report))}.",
+        f"**{word}.** {_safe(sentence)} {_safe(wording.checks_sentence(report.verdict))}.",
         "",
     ]
     if report.chosen:
-        lines += [f"Chosen: {_safe(wording.setup(report.chosen))}. {_safe(report.chosen.why)}", ""]
-    if report.figures:
+        lines += [f"Chosen: {_safe(wording.setup(report.chosen))}. {_safe(wording.sentence(report.chosen.why))}", ""]
+    if report.chosen and report.figures:
         lines += _table(["", "fp32", "chosen", "change", "how it is known"], _figure_rows(report))
     if report.verdict.checks:
         lines += ["## Validation", ""]
@@ -61,7 +61,7 @@ def _figure_rows(report: Report) -> Iterable[list[str]]:
                 change = wording.accuracy_change(before, known, higher_is_better=report.data.higher_is_better)
             else:
                 title, change = wording.FIGURE_TITLES[name], wording.change(name, before, known)
-            yield [title, wording.figure(before), wording.figure(known), change, wording.how(known)]
+            yield [title, wording.figure(before), wording.figure(known), change, wording.how_briefly(known)]
 
 
 def _candidate_rows(report: Report, hows: dict[str, str]) -> Iterable[list[str]]:

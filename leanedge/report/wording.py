@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from leanedge.figures import Figure
-    from leanedge.report.content import CandidateRow, Check, Chosen, Report, Status
+    from leanedge.report.content import CandidateRow, Check, Chosen, Report, Status, Verdict
 
 __all__ = [
     "FIGURE_TITLES",
@@ -27,6 +26,7 @@ __all__ = [
     "figure",
     "headline",
     "how",
+    "how_briefly",
     "interval",
     "limit",
     "loss_limit",
@@ -34,6 +34,7 @@ __all__ = [
     "outcome",
     "quantity",
     "round_quantity",
+    "sentence",
     "setup",
     "significant",
 ]
@@ -126,12 +127,14 @@ def loss_limit(max_drop: float, unit: str) -> str:
     return f"at most {max_drop:g} {word}"
 
 
-def count(number: int) -> str:
-    """A large count as people write it.
+def count(number: int | None) -> str:
+    """A large count as people write it, "unknown" for None.
 
     >>> count(300774272), count(950)
     ('301 M', '950')
     """
+    if number is None:
+        return "unknown"
     for step, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= step:
             return f"{significant(number / step)}{name}"
@@ -146,52 +149,70 @@ def figure(known: Figure | None) -> str:
 
 
 def interval(known: Figure | None) -> tuple[float, float] | None:
-    """The 95 % interval or spread of a figure in its unit, from ``interval`` or a relative ``error`` in its detail."""
+    """The ends between which a figure is known to lie, in its unit.
+
+    From its detail: ``interval`` [low, high]; ``low_ms`` and ``high_ms`` (or ``_uj``, ``_bytes``); ``spread_ms``, the
+    distance of the quartiles, halved to both sides; or a relative ``error``.
+    """
     if known is None or known.value is None:
         return None
-    pair = known.detail.get("interval") or known.detail.get("spread")
-    if isinstance(pair, (list, tuple)) and len(pair) == 2:
-        return float(pair[0]), float(pair[1])
-    error = known.detail.get("error")
-    if isinstance(error, (int, float)) and not isinstance(error, bool):
-        return known.value * (1 - error), known.value * (1 + error)
+    detail, value = known.detail, known.value
+    suffix = known.unit.lower()
+    ends = detail.get("interval", [detail.get(f"low_{suffix}"), detail.get(f"high_{suffix}")])
+    spread, error = detail.get(f"spread_{suffix}"), detail.get("error")
+    if isinstance(ends, (list, tuple)) and len(ends) == 2 and None not in ends:
+        return float(ends[0]), float(ends[1])
+    if isinstance(spread, (int, float)):
+        return value - spread / 2, value + spread / 2
+    if isinstance(error, (int, float)):
+        return value * (1 - error), value * (1 + error)
     return None
 
 
-def how(known: Figure | None) -> str:
-    """How a figure is known, in one phrase that starts with proved, measured, predicted or unavailable."""
+def how_briefly(known: Figure | None) -> str:
+    """The word for how a figure is known, and the few facts that say how far to trust it."""
     if known is None:
         return ""
-    detail = dict(known.detail)
+    detail = known.detail
     if known.value is None:
         return f"unavailable: {detail.get('reason', 'no reason was given')}"
-    parts = []
-    pair = interval(known)
-    for key, value in detail.items():
-        match key:
-            case "by":
-                parts.append(f"by {value}")
-            case "where":
-                parts.append(f"on {value}" if value == "host" else f"in {value}" if value == "emulator" else f"{value}")
-            case "n":
-                parts.append(f"{value} samples")
-            case "set":
-                parts.append(f"{value} set")
-            case "interval" if pair:
-                parts.append(f"95 % interval {_range(pair, known.unit)}")
-            case "spread" if pair:
-                parts.append(f"spread {_range(pair, known.unit)}")
-            case "error" if pair:
-                parts.append(f"error {float(value) * 100:.0f} %")
-            case "threads" | "runs" | "models":
-                parts.append(f"{value} {key if value != 1 else key[:-1]}")
-            case "cached":
-                parts.append(f"cached from {value}")
-            case "note" | "reason":
-                parts.append(str(value))
-            case _:
-                parts.append(f"{key.rsplit('_bytes')[0].replace('_', ' ')} {_plain(key, value)}")
-    return ", ".join([known.how, *parts]).replace(f"{known.how}, by", f"{known.how} by", 1)
+    places = {"host": "on this machine", "this machine": "on this machine", "emulator": "in the emulator"}
+    start, parts = [str(known.how)], []
+    if detail.get("by"):
+        start.append(f"by {detail['by']}")
+    if detail.get("where"):
+        start.append(places.get(str(detail["where"]), str(detail["where"])))
+    if detail.get("n"):
+        start.append(f"on {_counted(detail['n'], detail.get('set', ''), 'samples')}")
+    if pair := interval(known):
+        name = "" if "error" in detail and "interval" not in detail else "95 % interval "
+        if f"spread_{known.unit.lower()}" in detail:
+            name = "quartiles "
+        parts.append(f"{name}{_range(pair, known.unit)}")
+    if isinstance(detail.get("error"), (int, float)):
+        parts.append(f"typical error {float(detail['error']) * 100:.0f} %")
+    parts += [_counted(detail[key], "", key) for key in ("models", "threads", "runs") if detail.get(key)]
+    if detail.get("runtime_bytes"):
+        parts.append(f"{quantity(detail['runtime_bytes'], 'bytes')} of it the runtime's")
+    parts += [str(detail[key]) for key in ("borrowed", "note", "reason") if detail.get(key)]
+    if detail.get("cached"):
+        parts.append(f"cached from {detail['cached']}")
+    return ", ".join([" ".join(start), *parts])
+
+
+def how(known: Figure | None) -> str:
+    """Everything that is known of how a figure is known."""
+    if known is None:
+        return ""
+    rest = "; ".join(
+        f"{key.replace('_', ' ')}: {_plain(key, value)}" for key, value in known.detail.items() if value is not None
+    )
+    return f"{known.how}; {rest}" if rest else known.how
+
+
+def _counted(number: Any, kind: str, things: str) -> str:
+    word = things[:-1] if number == 1 else things
+    return f"{number} {kind} {word}" if kind else f"{number} {word}"
 
 
 def _range(pair: tuple[float, float], unit: str) -> str:
@@ -201,11 +222,16 @@ def _range(pair: tuple[float, float], unit: str) -> str:
 
 
 def _plain(key: str, value: Any) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        unit = "bytes" if key.endswith("_bytes") else "ms" if key.endswith("_ms") else ""
-        return quantity(value, unit) if unit else str(value) if isinstance(value, int) else significant(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(str(name), each)}" for name, each in value.items())
     if isinstance(value, (list, tuple)):
-        return " ".join(_plain(key, each) for each in value)
+        return (" to " if key == "interval" else ", ").join(_plain(key, each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        ends = {"bytes": "bytes", "_ms": "ms", "_uj": "uJ"}
+        unit = next((unit for end, unit in ends.items() if key.endswith(end)), "")
+        return quantity(value, unit) if unit else str(value) if isinstance(value, int) else significant(value, 4)
     return str(value)
 
 
@@ -255,6 +281,16 @@ def outcome(row: CandidateRow) -> str:
     return f"{STATUS_WORDS[row.status]}: {detail}" if detail else STATUS_WORDS[row.status]
 
 
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop.
+
+    >>> sentence("the fastest of 3")
+    'The fastest of 3.'
+    """
+    text = text[:1].upper() + text[1:]
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
 def cut(row: CandidateRow | Chosen) -> str:
     """The pattern and how much it removes.
 
@@ -276,8 +312,9 @@ def excess(row: CandidateRow) -> str:
     for name, over in row.excess.items():
         known = row.figures.get(name)
         unit = known.unit if known else ""
-        if name == "accuracy" and unit == "fraction":
-            parts.append(f"{over * 100:.1f} points beyond the loss allowed")
+        if name == "accuracy":
+            word = "points" if unit == "fraction" else "%"
+            parts.append(f"{significant(over, 2)} {word} beyond the loss allowed")
         else:
             parts.append(f"{FIGURE_TITLES.get(name, name)} over by {quantity(over, unit)}")
     return ", ".join(parts)
@@ -296,9 +333,9 @@ def check_word(check: Check) -> str:
     return "not checked" if check.passed is None else "passed" if check.passed else "failed"
 
 
-def checks_sentence(report: Report) -> str:
+def checks_sentence(verdict: Verdict) -> str:
     """How the checks went, counted."""
-    checks = report.verdict.checks
+    checks = verdict.checks
     ran = [check for check in checks if check.passed is not None]
     failed = [check.name for check in ran if not check.passed]
     parts = []

@@ -1,0 +1,113 @@
+"""Devices on the console: the list, and all that one has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from leanedge.report import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
+
+    from leanedge.profile import DeviceProfile
+
+__all__ = ["print_target", "print_targets"]
+
+
+def print_targets(console: Console, profiles: Sequence[DeviceProfile]) -> None:
+    """One line a device: its name, what it is, its runtimes, and how its latency becomes known."""
+    rows = [
+        (
+            profile.name,
+            profile.title,
+            ", ".join(dict.fromkeys(entry.runtime for entry in profile.runtimes)),
+            _emulation(profile),
+        )
+        for profile in profiles
+    ]
+    if not console.is_terminal:
+        for row in rows:
+            console.print(Text("\t".join(row)), soft_wrap=True)
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("target", no_wrap=True, style="bold")
+    for title in ("device", "runtimes", "checked here by"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    console.print(Text("leanedge targets show NAME tells all that one has; a .yaml file of your own works too"))
+
+
+def _emulation(profile: DeviceProfile) -> str:
+    if profile.emulator is not None:
+        return f"emulation ({profile.emulator.cpu})"
+    return "running it" if profile.name == "host" else "nothing"
+
+
+def print_target(console: Console, profile: DeviceProfile) -> None:
+    """All that a device has, each number with its source."""
+    console.print(Text.assemble((profile.name, "bold"), f"  {profile.title}"), soft_wrap=True)
+    for title, lines in _facts(profile):
+        console.print(Text(f"\n{title}", style="bold"))
+        for text, source in lines:
+            console.print(
+                Text.assemble("  ", text, (f"  [{source}]" if source else "", "bright_black")), soft_wrap=True
+            )
+
+
+def _facts(profile: DeviceProfile) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
+    cpu = profile.cpu
+    core = f"{cpu.cores if cpu.cores else 'an unknown number of'} x {cpu.core or 'generic'} ({cpu.isa})"
+    clock = f", {cpu.clock_hz / 1e9:g} GHz" if cpu.clock_hz else ", clock unknown"
+    features = f"; {', '.join(cpu.features)}" if cpu.features else ""
+    yield "processor", [(core + clock + features, cpu.source)]
+    if profile.memory:
+        yield (
+            "memory",
+            [
+                (f"{region.name}: {wording.quantity(region.bytes, 'bytes')} {region.kind}", region.source)
+                for region in profile.memory
+            ],
+        )
+    if profile.caches:
+        yield (
+            "caches",
+            [
+                (
+                    f"L{cache.level} {cache.kind}: {wording.quantity(cache.bytes, 'bytes')}, "
+                    f"shared by {cache.shared_by}, lines of {cache.line_bytes} B",
+                    cache.source,
+                )
+                for cache in profile.caches
+            ],
+        )
+    for entry in profile.runtimes:
+        size = "size unknown" if entry.installed_bytes is None else wording.quantity(entry.installed_bytes, "bytes")
+        gains = [(f"gains from {gain.scheme}, {gain.pattern}: {gain.why}", "") for gain in entry.gains]
+        yield f"runtime {entry.runtime}", [(f"target kind {entry.target}, installed {size}", entry.source), *gains]
+    emulator, power = profile.emulator, profile.power
+    if emulator is not None:
+        yield "emulation", [(f"{emulator.cores} x {emulator.cpu}, {emulator.max_hz / 1e9:g} GHz", emulator.source)]
+    if power is not None:
+        yield "power", [(f"{power.load_watts:g} W for the whole board while all cores compute", power.source)]
+    if profile.latency:
+        yield (
+            "latency constants",
+            [
+                (
+                    f"{cell.runtime} {cell.dtype}, {cell.threads} threads: {cell.ns_per_instruction:.4g} ns an instruction, "
+                    f"from {cell.models} models"
+                    + ("" if cell.error is None else f", typical error {cell.error * 100:.0f} %")
+                    + (f"; borrowed: {cell.borrowed}" if cell.borrowed else ""),
+                    cell.source,
+                )
+                for cell in profile.latency
+            ],
+        )

@@ -30,17 +30,17 @@ class Score:
     Attributes:
         value: The metric's value.
         n: How many samples it is from.
-        low: Lower end of the 95 % interval.
+        low: Lower end of the 95 % interval, None when it was not asked for or no resample has a value.
         high: Upper end.
         per_sample: What each sample contributes, where the value is the mean of that (or its square root for rmse):
-            1 or 0 for right or wrong, the error, the similarity. None where there is no such thing (f1, auc, functions).
+            1 or 0 for right or wrong, the error, the similarity. None where there is no such thing.
         detail: What else is worth showing, such as the SQNR of each output.
     """
 
     value: float
     n: int
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     per_sample: tuple[float, ...] | None = field(default=None, repr=False)
     detail: Mapping[str, float] = field(default_factory=dict)
 
@@ -66,12 +66,12 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     share, z2 = right / n, _Z * _Z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, middle - half) if right else 0.0, min(1.0, middle + half) if right < n else 1.0
 
 
 def bootstrap(
     statistic: Callable[[Array], float], n: int, seed: int, resamples: int = RESAMPLES
-) -> tuple[float, float]:
+) -> tuple[float | None, float | None]:
     """95 % percentile interval of a statistic (Efron and Tibshirani 1993, chapter 13).
 
     Args:
@@ -84,7 +84,7 @@ def bootstrap(
     values = np.array([statistic(rng.integers(0, n, n)) for _ in range(resamples)])
     values = values[~np.isnan(values)]
     if not len(values):
-        return math.nan, math.nan
+        return None, None
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
 
@@ -103,4 +103,6 @@ def paired_difference(first: Score, second: Score, seed: int = 0) -> tuple[float
         )
     change = np.asarray(second.per_sample) - np.asarray(first.per_sample)
     low, high = bootstrap(lambda index: float(change[index].mean()), len(change), seed)
+    assert low is not None  # a mean always has a value
+    assert high is not None
     return float(change.mean()), low, high

@@ -10,6 +10,7 @@ __all__ = [
     "SQNR_CEILING_DB",
     "absolute_errors",
     "class_scores",
+    "class_shape",
     "cosine_similarities",
     "macro_f1",
     "one_versus_rest_auc",
@@ -24,14 +25,18 @@ SQNR_CEILING_DB = 150.0
 """Equal outputs have no noise; float32 itself carries less than this."""
 
 
-def class_scores(output: Array) -> Array:
-    """(n, ..., classes) from any output: axes of size 1 dropped, but the first (samples) and a lone last one.
+def class_scores(output: Array, lead: int = 1) -> Array:
+    """(n, ..., classes) from any output: axes of size 1 dropped, but the first `lead` and a lone last one.
 
     >>> class_scores(np.zeros((5, 1, 10))).shape, class_scores(np.zeros((5, 1, 1))).shape
     ((5, 10), (5, 1))
     """
-    kept = tuple(size for size in output.shape[1:] if size != 1)
-    return output.reshape(len(output), *(kept or (1,)))
+    return output.reshape(class_shape(output.shape, lead))
+
+
+def class_shape(shape: tuple[int, ...], lead: int = 1) -> tuple[int, ...]:
+    """The shape of `class_scores`."""
+    return (*shape[:lead], *(tuple(size for size in shape[lead:] if size != 1) or (1,)))
 
 
 def predicted_classes(scores: Array, threshold: float) -> Array:

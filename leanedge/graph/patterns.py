@@ -138,7 +138,7 @@ def _per_channel(array: Array, rank: int, axis: int, channels: int) -> Array | N
     """`array` as (channels,) when it broadcasts against a tensor of that rank along its channel axis alone."""
     if array.ndim > rank:
         return None
-    full = array.reshape([1] * (rank - array.ndim) + list(array.shape))
+    full: Array = array.reshape([1] * (rank - array.ndim) + list(array.shape))
     if array.size != full.shape[axis]:
         return None
     return np.broadcast_to(full.reshape(-1), (channels,)) if full.shape[axis] in (1, channels) else None

@@ -109,11 +109,9 @@ def _inspect(folder: Path) -> Root:
     if not found:
         raise MissingProgram("the arm64 root has no usr/bin/python3.N", where=where, hint=_HINT)
     version, python = max(found)
-    libc = (
-        next((path for path in sorted(folder.glob("**/aarch64-linux-gnu/libc.so.6"))), None)
-        or folder / "lib64/libc.so.6"
-    )
-    if not libc.is_file():
+    places = [folder / place / "libc.so.6" for place in ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib64")]
+    libc = next((place for place in places if place.is_file()), None)
+    if libc is None:
         raise MissingProgram("the arm64 root has no libc.so.6 for aarch64-linux-gnu", where=where, hint=_HINT)
     release = re.search(rb"release version (\d+)\.(\d+)", libc.read_bytes())
     if release is None:

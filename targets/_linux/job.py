@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from .board import Emulator
 
-__all__ = ["Counts", "Evidence", "Job", "JobModel", "Latency", "Memory", "ModelEvidence", "run_job", "run_job_on_host"]
+__all__ = [
+    "RUNTIMES",
+    "Counts",
+    "Evidence",
+    "Job",
+    "JobModel",
+    "Latency",
+    "Memory",
+    "ModelEvidence",
+    "run_job",
+    "run_job_on_host",
+]
 
 RUNNER = Path(__file__).with_name("runner.py")
 SCHEMA = 1
@@ -286,9 +297,9 @@ def _job_json(job: Job, evidence: Path, *, marks: bool, emulated: bool) -> dict[
         raise UsageError(f"a job needs models with different ids, not {ids}")
     if job.memory and len(ids) != 1:
         raise UsageError(f"peak memory is measured for one model a job, not {len(ids)}")
-    if job.runtime not in _RUNTIMES:
+    if job.runtime not in RUNTIMES:
         raise UsageError(
-            f"unknown runtime {job.runtime!r}", allowed=", ".join(_RUNTIMES), hint=nearest(job.runtime, _RUNTIMES)
+            f"unknown runtime {job.runtime!r}", allowed=", ".join(RUNTIMES), hint=nearest(job.runtime, RUNTIMES)
         )
     plain = asdict(job)
     for model in plain["models"]:
@@ -297,7 +308,7 @@ def _job_json(job: Job, evidence: Path, *, marks: bool, emulated: bool) -> dict[
     return {**plain, "schema": SCHEMA, "evidence": str(evidence), "marks": marks, "emulated": emulated}
 
 
-_RUNTIMES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino")
+RUNTIMES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino")
 
 
 def _last_stage(stderr: str) -> str:

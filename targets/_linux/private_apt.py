@@ -18,7 +18,7 @@ from leanedge.errors import MissingProgram
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SOURCES_VARIABLE", "check_apt", "own_sources", "unpack_packages"]
+__all__ = ["SOURCES_VARIABLE", "check_apt", "keep_sources", "own_sources", "unpack_packages"]
 
 SOURCES_VARIABLE = "LEANEDGE_ARM64_SOURCES"
 """A file of apt sources (one-line or deb822) to use instead of the system's."""
@@ -102,11 +102,25 @@ def own_sources(architecture: str) -> dict[str, str]:
         if not file.is_file():
             continue
         text = file.read_text(encoding="utf-8")
-        deb822 = file.suffix == ".sources" or re.search(r"(?mi)^types:", text) is not None
-        kept = _deb822(text, architecture, codename) if deb822 else _one_line(text, architecture, codename)
+        kept = keep_sources(text, architecture, codename)
         if kept:
-            found[f"{file.stem}{'.sources' if deb822 else '.list'}"] = kept
+            found[f"{file.stem}{'.sources' if _is_deb822(text) else '.list'}"] = kept
     return found
+
+
+def keep_sources(text: str, architecture: str, codename: str | None) -> str:
+    """The binary sources of a sources file (one-line or deb822) that belong to a release, set to an architecture.
+
+    Args:
+        text: The file's text.
+        architecture: Debian's name of the architecture that each entry gets instead of its own.
+        codename: Only suites of this release are kept (``x``, ``x-updates``, ``x-security``); None keeps all.
+    """
+    return (_deb822 if _is_deb822(text) else _one_line)(text, architecture, codename)
+
+
+def _is_deb822(text: str) -> bool:
+    return re.search(r"(?mi)^types:", text) is not None
 
 
 def _codename() -> str | None:

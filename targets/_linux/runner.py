@@ -41,7 +41,8 @@ KERNELS = {name: ("xnnpack", "reference") if name in TFLITE else ("default",) fo
 
 MARK_SYSCALL = 4242  # no Linux architecture has it: the kernel answers ENOSYS, the emulator's plug-in sees it
 MARK_START, MARK_STOP, MARK_ARM = 1, 2, 3
-COUNT_WARMUP = 2  # inferences before the counted ones, for allocators to settle
+COUNT_WARMUP, COUNT_WARMUP_SECONDS = 64, 1.0  # inferences before the counted ones: Python specialises its own code
+COUNT_WARMUP_REGION = 1_000_000
 PEAK_INFERENCES = 10  # the peak memory is read after so many
 
 ORT_DTYPES = {
@@ -260,9 +261,9 @@ def _openvino_tensor(port: Any, friendly: str) -> Tensor:
 def to_model(sample: Any, tensor: Tensor, transpose: Sequence[int] | None) -> tuple[Any, bool]:
     """One sample (no sample axis, source layout) as the array that the model takes.
 
-    A batch axis of 1 is added where the model has one, `transpose` (a permutation of the axes, batch axis included)
-    is applied, axes of size 1 are matched, and the dtype is cast if nothing is lost (float16 widens; real samples
-    for a quantized tensor are quantized by its scale and zero point, halves away from zero).
+    A batch axis of 1 is added where the model has one and the sample has not, `transpose` (a permutation of the axes,
+    batch axis included) is applied, axes of size 1 are matched, and the dtype is cast if nothing is lost (float16
+    widens; real samples for a quantized tensor are quantized by its scale and zero point, halves away from zero).
 
     Returns:
         The array and whether a batch axis was added.
@@ -270,18 +271,14 @@ def to_model(sample: Any, tensor: Tensor, transpose: Sequence[int] | None) -> tu
     Raises:
         RunnerError: Shape or dtype can't be matched.
     """
-    for batched, array in ((True, sample[None]), (False, sample)):
-        if transpose is None:
-            turned = array
-        elif len(transpose) == array.ndim:
-            turned = array.transpose(transpose)
-        else:
-            continue
-        if _fits(turned.shape, tensor.shape):
+    for batched, array in ((False, sample), (True, sample[None])):  # of these ranks only one can fit
+        turned = _turned(array, transpose)
+        if turned is not None and _fits(turned.shape, tensor.shape):
             return _cast(turned, tensor), batched
-        if None not in tensor.shape and _without_ones(turned.shape) == _without_ones(tensor.shape):
-            shape = tuple(size or 0 for size in tensor.shape)
-            return _cast(turned.reshape(shape), tensor), shape[:1] == (1,)
+    turned = _turned(sample, transpose)
+    if turned is not None and None not in tensor.shape and _without_ones(turned.shape) == _without_ones(tensor.shape):
+        shape = tuple(size or 0 for size in tensor.shape)
+        return _cast(turned.reshape(shape), tensor), shape[:1] == (1,) and sample.shape[:1] != (1,)
     turned_by = f" after transposing by {list(transpose)}" if transpose is not None else ""
     raise RunnerError(
         f"input {tensor.name}: a sample of shape {tuple(sample.shape)}{turned_by} does not match the model's "
@@ -303,6 +300,13 @@ def from_model(array: Any, tensor: Tensor, transpose: Sequence[int] | None, batc
             )
         array = array.transpose(transpose)
     return array[0] if batched and array.shape[:1] == (1,) else array
+
+
+def _turned(array: Any, transpose: Sequence[int] | None) -> Any:
+    """The array with its axes permuted, or None when the permutation is for another rank."""
+    if transpose is None:
+        return array
+    return array.transpose(transpose) if len(transpose) == array.ndim else None
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
@@ -589,34 +593,33 @@ def _time_in_turn(
 
 def _mark_inferences(opened: Sequence[tuple[Mapping[str, Any], Session]], order: Sequence[str]) -> None:
     """Marks each model's inferences for the plug-in: region 0 is an empty one, region n the n-th model of the job."""
-    mark = _marker()
-    mark(MARK_ARM, 0)
-    for _ in range(3):
-        mark(MARK_START, 0)
-        mark(MARK_STOP, 0)
+    import ctypes  # only counted jobs pay for it
+    from functools import partial
+
+    call = ctypes.CDLL(None).syscall
+
+    def marks(region: int) -> tuple[Callable[[], int], Callable[[], int]]:
+        words = [ctypes.c_long(word) for word in (MARK_SYSCALL, MARK_START, MARK_STOP, region)]
+        return partial(call, words[0], words[1], words[3]), partial(call, words[0], words[2], words[3])
+
+    call(ctypes.c_long(MARK_SYSCALL), ctypes.c_long(MARK_ARM), ctypes.c_long(0))
+    _between(*marks(0), lambda: None, COUNT_WARMUP)
     gc.disable()  # a collection inside a counted inference would blur it
     for model, session in opened:
-        region = order.index(model["id"]) + 1
+        began = time.monotonic()
         for _ in range(COUNT_WARMUP):
-            session.invoke()
-        for _ in range(model["count"]):
-            mark(MARK_START, region)
-            session.invoke()
-            mark(MARK_STOP, region)
+            _between(*marks(COUNT_WARMUP_REGION), session.invoke, 1)
+            if time.monotonic() - began > COUNT_WARMUP_SECONDS:
+                break
+        _between(*marks(order.index(model["id"]) + 1), session.invoke, model["count"])
     gc.enable()
 
 
-def _marker() -> Callable[[int, int], None]:
-    import ctypes  # only counted jobs pay for it
-
-    call = ctypes.CDLL(None).syscall
-    number = ctypes.c_long(MARK_SYSCALL)
-    words = [ctypes.c_long(word) for word in range(4)]
-
-    def mark(what: int, which: int) -> None:
-        call(number, words[what], ctypes.c_long(which))
-
-    return mark
+def _between(start: Callable[[], int], stop: Callable[[], int], invoke: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        start()
+        invoke()
+        stop()
 
 
 # --- memory ---

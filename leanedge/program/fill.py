@@ -305,7 +305,7 @@ class _Filling:
         """Weights and bias of a layer that has them."""
         if operator.kind not in _WEIGHTED:
             return None
-        weight = self._weight(operator.inputs[1])
+        weight = self._weight(operator.inputs[1], operator.kind)
         source, quant = self.tensors[activations[0]].quant, self.tensors[weight].quant
         if source is None or quant is None:
             raise ValueError(f"{operator.source} has no quantization")
@@ -315,22 +315,29 @@ class _Filling:
         tensor = self.skeleton.tensors[operator.inputs[2]]
         known = self.spec.constants.get(tensor.constant) if self.spec is not None and tensor.constant else None
         if known is not None:
-            bias = self._constant(tensor, known.integers, replace(known.quant, axis=axis))
+            bias = self._constant(tensor, known.integers, own)
         else:
             bias = self._constant(tensor, own.quantize(self._values(tensor)), own)
         return weight, bias
 
-    def _weight(self, name: str) -> str:
+    def _weight(self, name: str, kind: Kind) -> str:
         tensor = self.skeleton.tensors[name]
         known = self.spec.constants.get(tensor.constant) if self.spec is not None and tensor.constant else None
         if known is None or tensor.arrangement is None:
             raise ValueError(f"the QuantSpec has no integers for the weight {tensor.constant}")
-        quant = replace(known.quant, axis=None if known.quant.axis is None else tensor.channel_axis)
-        return self._constant(tensor, tensor.arrangement.apply(known.integers), quant)
+        quant, integers = known.quant, tensor.arrangement.apply(known.integers)
+        if quant.axis is not None:
+            quant = replace(quant, axis=tensor.channel_axis)
+        elif kind != "fully_connected" and tensor.channel_axis is not None:
+            # Convolution kernels want a scale for each channel, be they all the same.
+            channels = (tensor.shape[tensor.channel_axis],)
+            scale, zero_point = np.broadcast_to(quant.scale, channels), np.broadcast_to(quant.zero_point, channels)
+            quant = TensorQuant(quant.dtype, scale.copy(), zero_point.copy(), tensor.channel_axis)
+        return self._constant(tensor, integers, quant)
 
     def _add_dynamic(self, operator: ProgramOperator) -> None:
         """Integer weights, float activations: the kernel finds the range of its input as it runs."""
-        inputs = (self.real(operator.inputs[0]), self._weight(operator.inputs[1]), self.real(operator.inputs[2]))
+        inputs = (self.real(operator.inputs[0]), self._weight(operator.inputs[1], operator.kind), self.real(operator.inputs[2]))
         outputs = tuple(self._output(name, "real", None) for name in operator.outputs)
         self.operators.append(replace(operator, inputs=inputs, outputs=outputs))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from leanedge.graph.model import Graph
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "check_path", "load_model"]
 
 _FORMS = "an .onnx file, package.module:factory, an onnx.ModelProto, an nn.Module with an example input"
 
@@ -66,7 +66,8 @@ def load_model(
     return _from_object(model, input_shapes, example_input, type(model).__name__, "")
 
 
-def _from_file(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None) -> LoadedModel:
+def check_path(path: Path) -> None:
+    """Raises ModelError when the path is no file, or is of a format that is known not to be read."""
     suffix = path.suffix.lower()
     if not path.exists():
         others = [other.name for other in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
@@ -92,6 +93,10 @@ def _from_file(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None) -
             allowed=_FORMS,
             hint=_factory_example(path),
         )
+
+
+def _from_file(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None) -> LoadedModel:
+    check_path(path)
     return _loaded(load_onnx(path), path.stem, str(path), path.read_bytes(), input_shapes)
 
 

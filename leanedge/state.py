@@ -14,24 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from leanedge.graph.model import Graph
-    from leanedge.settings import Settings
+    from leanedge.settings import StateSettings
 
-__all__ = ["check_state", "initial_state", "steps_of", "stream"]
+__all__ = ["initial_state", "steps_of", "stream"]
 
 Array = np.ndarray[Any, Any]
 
 _WHERE = "leanedge.yaml: state"
 
 
-def check_state(graph: Graph, settings: Settings) -> None:
-    """Checks leanedge.yaml's `state` against the model.
+def initial_state(graph: Graph, state: Mapping[str, StateSettings]) -> dict[str, Array]:
+    """The state before the first step, after the mapping was checked against the model.
+
+    Returns:
+        State input -> array of the input's shape and dtype, every element its `reset`.
 
     Raises:
-        SettingsError: An unknown input or output, unequal shapes or dtypes, no input left to feed, a reset value that
-            the dtype can't hold.
+        SettingsError: An unknown input or output, unequal shapes or dtypes, no input left, a reset that the dtype
+            can't hold.
     """
     inputs, outputs = {info.name: info for info in graph.inputs}, {info.name: info for info in graph.outputs}
-    for name, entry in settings.state.items():
+    found = {}
+    for name, entry in state.items():
         where = f"{_WHERE}.{name}"
         if name not in inputs:
             raise SettingsError(
@@ -52,25 +56,15 @@ def check_state(graph: Graph, settings: Settings) -> None:
                 allowed="equal shapes and dtypes",
                 hint="a dynamic axis is fixed by leanedge.yaml's inputs.*.shape",
             )
-        if target.dtype.kind != "f" and not float(entry.reset).is_integer():
+        reset = np.asarray(entry.reset)
+        if target.dtype.kind != "f" and reset.astype(target.dtype) != reset:
             raise SettingsError(f"reset {entry.reset} is no {target.dtype}", where=where, allowed="a whole number")
-    if settings.state and len(settings.state) == len(inputs):
+        found[name] = np.full(target.shape, entry.reset, target.dtype)
+    if state and len(state) == len(inputs):
         raise SettingsError(
             "every input is state: nothing is left to feed", where=_WHERE, allowed="one input at least without state"
         )
-
-
-def initial_state(graph: Graph, settings: Settings) -> dict[str, Array]:
-    """The state before the first step: state input -> array of its shape and dtype, every element its `reset`.
-
-    Raises:
-        SettingsError: As `check_state`.
-    """
-    check_state(graph, settings)
-    inputs = {info.name: info for info in graph.inputs}
-    return {
-        name: np.full(inputs[name].shape, entry.reset, inputs[name].dtype) for name, entry in settings.state.items()
-    }
+    return found
 
 
 def stream(
@@ -97,7 +91,7 @@ def stream(
     return {name: np.stack([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
-def steps_of(graph: Graph, samples: Samples, settings: Settings) -> Samples:
+def steps_of(graph: Graph, samples: Samples, state: Mapping[str, str], initial: Mapping[str, Array]) -> Samples:
     """Sequences as single steps, each with the state that the float model has there: what calibration reads.
 
     Labels of one axis are repeated over the steps, of two axes flattened. A step belongs to its sequence's group (each
@@ -106,12 +100,12 @@ def steps_of(graph: Graph, samples: Samples, settings: Settings) -> Samples:
     Returns:
         Samples of n x steps, all of the graph's inputs, not streaming. Without state: `samples` themselves.
     """
-    if not settings.state:
+    if not state:
         return samples
-    run, initial = float_runner(graph), initial_state(graph, settings)
+    run = float_runner(graph)
     found: dict[str, list[Array]] = {info.name: [] for info in graph.inputs}
     for sample in samples:
-        for inputs, _ in _walk(run, sample, settings.state_links, initial):
+        for inputs, _ in _walk(run, sample, state, initial):
             for name, array in inputs.items():
                 found[name].append(array)
     count = next(iter(samples.inputs.values())).shape[1]

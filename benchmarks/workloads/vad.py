@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import wave
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.workloads.fetch import debian, wheel, write_samples
 from benchmarks.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PACKAGE = "silero-vad==6.2.3"
 MODEL_FILE = "silero_vad/data/silero_vad_16k_op15.onnx"
@@ -26,7 +28,9 @@ SPEECH = {
     "asterisk-core-sounds-ru-wav": 3,
 }
 MUSIC = "asterisk-moh-opsound-wav"  # five tracks, each a group
+FIRST_TRACK = 4
 TEST_GROUPS = (2, 3, 7, 8)  # two speakers, two tracks
+MIN_BYTES = 2 * 8000 * 2  # 2 s at 8 kHz, 16 bits
 CLIPS = 24  # of each package of speech, and of each track of music a third
 
 
@@ -43,7 +47,7 @@ def load(cache: Path) -> Workload:
         samples=samples,
         metric="mae",
         licence="model MIT; speech CC-BY-SA-3.0 and CC-BY-3.0, music CC-BY-SA-3.0 (as in each package's copyright)",
-        notes="LSTM, If and a STFT as Conv; each sample is a sequence of 48 steps; split by speaker and track; no labels",
+        notes="LSTM, If, STFT as Conv; a sample is a sequence of 48 steps; split by speaker and track; no labels",
         labelled=False,
         state={"state": "stateN"},
         inputs={"input": {"shape": [1, CONTEXT + HOP]}, "state": {"shape": [2, 1, 128]}},
@@ -89,15 +93,16 @@ def clips(cache: Path, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     rows, group = [], []
     sources = [(sorted(debian(cache, package).rglob("*.wav")), speaker, CLIPS) for package, speaker in SPEECH.items()]
     tracks = sorted(debian(cache, MUSIC).rglob("*.wav"))
-    sources += [([track], 4 + number, CLIPS // 3) for number, track in enumerate(tracks)]
+    sources += [([track], FIRST_TRACK + number, CLIPS // 3) for number, track in enumerate(tracks)]
     for files, number, count in sources:
-        long = [path for path in files if path.stat().st_size > 2 * 8000 * 2]  # 2 s at 8 kHz, 16 bits
-        for index in range(count):
-            signal = read_wav(long[int(random.integers(len(long)))]) if len(long) > 1 or index == 0 else signal
+        long = [path for path in files if path.stat().st_size > MIN_BYTES and path.parent.name != "silence"]
+        chosen = random.integers(len(long), size=count)
+        signals = {index: read_wav(long[index]) for index in set(chosen.tolist())}
+        for index in chosen.tolist():
+            signal = signals[index]
             start = int(random.integers(max(1, len(signal) - length)))
-            clip = signal[start : start + length]
-            lead = int(random.integers(length // 3)) if number < 4 else 0
-            clip = np.concatenate([np.zeros(lead), clip, np.zeros(length)])[:length]
+            lead = int(random.integers(length // 3)) if number < FIRST_TRACK else 0
+            clip = np.concatenate([np.zeros(lead), signal[start : start + length], np.zeros(length)])[:length]
             rows.append(steps_of(clip))
             group.append(number)
     order = random.permutation(len(rows))

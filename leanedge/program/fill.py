@@ -337,7 +337,11 @@ class _Filling:
 
     def _add_dynamic(self, operator: ProgramOperator) -> None:
         """Integer weights, float activations: the kernel finds the range of its input as it runs."""
-        inputs = (self.real(operator.inputs[0]), self._weight(operator.inputs[1], operator.kind), self.real(operator.inputs[2]))
+        inputs = (
+            self.real(operator.inputs[0]),
+            self._weight(operator.inputs[1], operator.kind),
+            self.real(operator.inputs[2]),
+        )
         outputs = tuple(self._output(name, "real", None) for name in operator.outputs)
         self.operators.append(replace(operator, inputs=inputs, outputs=outputs))
 

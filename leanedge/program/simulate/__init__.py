@@ -1,0 +1,78 @@
+"""Runs a Program in numpy: the reference of every device. Integers bit for bit, floats up to the order of sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leanedge.program.simulate.integer import INTEGER_KERNELS
+from leanedge.program.simulate.movement import MOVING_KINDS, move
+from leanedge.program.simulate.real import REAL_KINDS, dequantize, quantize, real_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from leanedge.program.types import Program, ProgramOperator, ProgramTensor
+
+__all__ = ["simulate", "simulate_tensors"]
+
+Array = np.ndarray[Any, Any]
+
+
+def simulate(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Output -> array, both in the source model's names and layout.
+
+    Raises:
+        ValueError: An input has another shape than the Program's, or an operator mixes integers and floats in a way
+            that no kernel has (hybrid kernels of ``w8a8_dynamic``).
+    """
+    fed = {}
+    for port in program.inputs:
+        array = np.asarray(inputs[port.name])
+        fed[port.tensor] = array if port.permutation is None else array.transpose(port.permutation)
+    tensors = simulate_tensors(program, fed)
+    outputs = {}
+    for port in program.outputs:
+        array = tensors[port.tensor]
+        outputs[port.name] = array if port.inverse is None else np.ascontiguousarray(array.transpose(port.inverse))
+    return outputs
+
+
+def simulate_tensors(program: Program, fed: Mapping[str, Array]) -> dict[str, Array]:
+    """Every tensor of the Program in its own layout and type, given its input tensors."""
+    held: dict[str, Array] = {}
+    for name, tensor in program.tensors.items():
+        if tensor.data is not None:
+            held[name] = tensor.data.decode()
+    for name, array in fed.items():
+        tensor = program.tensors[name]
+        if array.shape != tensor.shape:
+            raise ValueError(f"{name} has shape {tensor.shape}, not {array.shape}")
+        held[name] = array.astype(tensor.dtype)
+    for operator in program.operators:
+        results = _run(program, operator, [held[name] for name in operator.inputs])
+        held.update(zip(operator.outputs, results, strict=True))
+    return held
+
+
+def _run(program: Program, operator: ProgramOperator, arrays: list[Array]) -> list[Array]:
+    inputs = [program.tensors[name] for name in operator.inputs]
+    outputs = [program.tensors[name] for name in operator.outputs]
+    if operator.kind in MOVING_KINDS:
+        return move(operator, inputs, outputs, arrays)
+    if operator.kind == "dequantize":
+        return [dequantize(arrays[0], inputs[0])]
+    if operator.kind == "quantize" and inputs[0].dtype == "float32":
+        return [quantize(arrays[0], outputs[0])]
+    integer = [tensor.dtype in ("int8", "int32") for tensor in (*inputs, *outputs)]
+    if all(integer) and operator.kind in INTEGER_KERNELS:
+        return [INTEGER_KERNELS[operator.kind](operator, inputs, outputs, arrays)]
+    if not any(integer) and operator.kind in REAL_KINDS:
+        return [real_kernel(operator, outputs[0], arrays)]
+    types = ", ".join(_type(tensor) for tensor in (*inputs, *outputs))
+    raise ValueError(f"{operator.source}: no reference for {operator.kind} of {types}")
+
+
+def _type(tensor: ProgramTensor) -> str:
+    return tensor.dtype

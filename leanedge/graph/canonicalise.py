@@ -179,7 +179,7 @@ def _give_each_use_its_weight(model: ir.Model) -> None:
         if len(value.uses()) < 2 or value.dtype != ir.DataType.FLOAT:
             continue
         array = constant_of(value)
-        if array is None:
+        if array is None or array.ndim == 0:
             continue
         for number, use in enumerate(uses[1:], 2):
             use.node.replace_input_with(use.idx, add_constant(model, f"{name}.use{number}", array))

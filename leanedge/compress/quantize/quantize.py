@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from leanedge.compress.quantize.dynamic import quantize_dynamic
 from leanedge.compress.quantize.rules import rules_named
 from leanedge.compress.quantize.static import quantize_static
-from leanedge.compress.quantize.steps import steps
-from leanedge.errors import UsageError
+from leanedge.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from leanedge.compress.types import QuantSpec
     from leanedge.data.samples import Samples
     from leanedge.graph.model import Graph
@@ -22,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["quantize"]
 
-Array = np.ndarray[Any, Any]
+_MOST_SAMPLES = 512
+"""Ranges gain nothing from more; of a longer set so many are taken, evenly spaced."""
 
 
 def quantize(
@@ -32,27 +28,33 @@ def quantize(
     rules: str,
     *,
     float_operators: frozenset[str] = frozenset(),
-    state: Mapping[str, str] | None = None,
-    reset: Mapping[str, Array] | None = None,
 ) -> QuantSpec:
     """Finds every integer of the compressed model; exporters only write them.
 
     Args:
         graph: The float graph, pruned and equalized already if it is to be.
-        calibration: Samples whose ranges are representative; about 100.
+        calibration: Representative samples, about 100, with every input of the graph: a streaming model's sequences
+            as single steps (`leanedge.state.steps_of`). ``w8a8_dynamic`` does not read them.
         scheme: ``w8a8``, ``w8a8_pt``, ``w8a8_dynamic`` or ``mixed``.
         rules: A key of `RULES`.
-        float_operators: Ids of operators that stay in float (``mixed``).
-        state: Streaming: input -> the output that feeds it at the next step.
-        reset: Streaming: the state's first value; zeros where it is not given.
+        float_operators: Ids of operators that stay in float.
 
     Raises:
         UsageError: An unknown scheme, rules or operator.
-        DataError: No samples, or a sample that makes NaN.
+        DataError: No samples, an input without data, or a sample that makes NaN.
     """
     checked = rules_named(rules)
     if scheme == "w8a8_dynamic":
         return quantize_dynamic(graph, checked, float_operators)
     if scheme not in ("w8a8", "w8a8_pt", "mixed"):
         raise UsageError(f"{scheme} is not quantized", allowed="w8a8, w8a8_pt, w8a8_dynamic, mixed")
-    return quantize_static(graph, steps(graph, calibration, state or {}, reset or {}), scheme, checked, float_operators)
+    missing = [info.name for info in graph.inputs if info.name not in calibration.inputs]
+    if missing or calibration.streaming:
+        raise DataError(
+            f"input {missing[0]} has no calibration data" if missing else "calibration samples are sequences",
+            allowed=f"one array for each of {', '.join(info.name for info in graph.inputs)}, one step a sample",
+            hint="leanedge.state.steps_of unrolls sequences and their state",
+        )
+    samples = list(calibration)
+    few = samples[:: -(-len(samples) // _MOST_SAMPLES)] if samples else samples
+    return quantize_static(graph, few, scheme, checked, float_operators)

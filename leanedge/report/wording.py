@@ -80,7 +80,8 @@ def significant(value: float, digits: int = 3) -> str:
     """
     if value == 0:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{digits}g}")  # first, as 999.9 gains a digit
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if decimals > digits else text
 

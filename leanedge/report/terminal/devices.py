@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from leanedge.report import wording
+from leanedge.report.terminal.rows import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,18 +30,9 @@ def print_targets(console: Console, profiles: Sequence[DeviceProfile]) -> None:
         )
         for profile in profiles
     ]
-    if not console.is_terminal:
-        for row in rows:
-            console.print(Text("\t".join(row)), soft_wrap=True)
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("target", no_wrap=True, style="bold")
-    for title in ("device", "runtimes", "checked here by"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
-    console.print(Text("leanedge targets show NAME tells all that one has; a .yaml file of your own works too"))
+    print_rows(console, ("target", "device", "runtimes", "checked here by"), rows)
+    if console.is_terminal:
+        console.print(Text("leanedge targets show NAME tells all that one has; a .yaml file of your own works too"))
 
 
 def _emulation(profile: DeviceProfile) -> str:
@@ -102,8 +92,8 @@ def _facts(profile: DeviceProfile) -> Iterator[tuple[str, Iterable[tuple[str, st
             "latency constants",
             [
                 (
-                    f"{cell.runtime} {cell.dtype}, {cell.threads} threads: {cell.ns_per_instruction:.4g} ns an instruction, "
-                    f"from {cell.models} models"
+                    f"{cell.runtime} {cell.dtype}, {cell.threads} threads: {cell.ns_per_instruction:.4g} ns an "
+                    f"instruction, from {cell.models} models"
                     + ("" if cell.error is None else f", typical error {cell.error * 100:.0f} %")
                     + (f"; borrowed: {cell.borrowed}" if cell.borrowed else ""),
                     cell.source,

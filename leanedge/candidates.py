@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from leanedge.graph.operators import find_operators
 from leanedge.target import load_target, missing_modules
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from leanedge.graph.model import Graph
+    from leanedge.graph.operators import Kind
     from leanedge.names import Pattern, Scheme
     from leanedge.profile import DeviceProfile
 
@@ -19,8 +20,6 @@ __all__ = ["LEVELS", "Candidate", "Refusal", "propose"]
 
 LEVELS = (0.25, 0.5, 0.7)
 """Fractions of the cuttable MACs that channel pruning tries to remove."""
-
-_CUTS: tuple[tuple[Pattern, float], ...] = (("dense", 0.0), *(("channel", level) for level in LEVELS))
 
 
 @dataclass(frozen=True, order=True)
@@ -57,6 +56,7 @@ class Refusal:
 
     candidate: Candidate
     reason: str
+    status: Literal["refused", "failed", "not_tried"] = "refused"
 
 
 def propose(
@@ -81,20 +81,28 @@ def propose(
         for scheme in target.schemes:
             if scheme in ("mixed", "w8a8_pt"):
                 continue  # mixed is made when w8a8 loses too much; per tensor never beats per channel where both exist
-            for pattern, level in _CUTS:
-                candidate = Candidate(scheme, pattern, level, entry.target, entry.runtime)
-                if absent:
-                    refusals.append(Refusal(candidate, _missing(absent)))
-                elif scheme == "w8a8_dynamic" and not kinds & {"linear", "matmul"}:
-                    refusals.append(Refusal(candidate, "no linear or attention layer that a dynamic range would help"))
-                elif scheme == "w8a8_dynamic" and not attends and "conv" in kinds:
-                    refusals.append(Refusal(candidate, "a convolutional model: static ranges are faster and as exact"))
-                elif pattern == "channel" and pattern not in target.patterns:
-                    refusals.append(Refusal(candidate, f"{entry.runtime} gains nothing from fewer channels"))
-                else:
-                    candidates.append(candidate)
+            whole = Candidate(scheme, "dense", 0.0, entry.target, entry.runtime)
+            reason = _why_not(scheme, absent, kinds, attends)
+            if reason:
+                refusals.append(Refusal(whole, reason))
+                continue
+            candidates.append(whole)
+            cuts = [Candidate(scheme, "channel", level, entry.target, entry.runtime) for level in LEVELS]
+            if "channel" in target.patterns:
+                candidates += cuts
+            else:
+                refusals += [Refusal(cut, f"{entry.runtime} gains nothing from fewer channels") for cut in cuts]
     return tuple(candidates), tuple(refusals)
 
 
-def _missing(modules: Sequence[str]) -> str:
-    return f"not installed on this machine: {', '.join(modules)}"
+def _why_not(scheme: Scheme, absent: Sequence[str], kinds: set[Kind], attends: bool) -> str:
+    """Why a scheme is not offered for this model on this runtime; empty when it is."""
+    if absent:
+        return f"not installed on this machine: {', '.join(absent)}"
+    if scheme != "w8a8_dynamic":
+        return ""
+    if not kinds & {"linear", "matmul"}:
+        return "no linear or attention layer that a dynamic range would help"
+    if not attends and "conv" in kinds:
+        return "a convolutional model: static ranges are faster and as exact"
+    return ""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["app", "main"]
 
@@ -90,12 +87,6 @@ def _print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from leanedge import __version__
@@ -144,13 +135,13 @@ def build(
 ) -> None:
     """Make the best version of a model that fits a device, prove it, and write it with its report."""
     from leanedge.pipeline import build as run_build
-    from leanedge.report.terminal import Steps, print_result
+    from leanedge.report.terminal import Steps, make_console, print_result
 
-    console = _console(stderr=as_json)
+    console = make_console(json=as_json)
     result = run_build(
         model,
-        target=target,
-        data=data,
+        target,
+        data,
         test_data=test_data,
         budget=budget,
         max_drop=max_drop,
@@ -165,7 +156,7 @@ def build(
     if as_json:
         _print_json(result.to_dict())
     else:
-        print_result(console, result.report, result.folder)
+        print_result(console, result.report, result.folder, verbose=verbose)
     raise typer.Exit(result.exit_code)
 
 
@@ -190,13 +181,13 @@ def inspect(
 ) -> None:
     """Show a model's layers, MACs, weights and peak activations, and what a target can't run."""
     from leanedge.inspection import inspect_model
-    from leanedge.report.terminal import print_inspection
+    from leanedge.report.terminal import make_console, print_inspection
 
     found = inspect_model(model, target)
     if as_json:
         _print_json(found.to_dict())
     else:
-        print_inspection(_console(), found)
+        print_inspection(make_console(), found)
 
 
 targets_app = typer.Typer(help="List devices, or show what one has.", rich_markup_mode=None)
@@ -209,13 +200,13 @@ def targets(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from leanedge.profile import list_profiles, load_profile
-    from leanedge.report.terminal import print_targets
+    from leanedge.report.terminal import make_console, print_targets
 
     profiles = [load_profile(name) for name in list_profiles()]
     if as_json:
         _print_json([profile.model_dump(mode="json", by_alias=True) for profile in profiles])
     else:
-        print_targets(_console(), profiles)
+        print_targets(make_console(), profiles)
 
 
 @targets_app.command("show")
@@ -224,13 +215,13 @@ def show_target(
 ) -> None:
     """Show what a device has, and where each number comes from."""
     from leanedge.profile import load_profile
-    from leanedge.report.terminal import print_target
+    from leanedge.report.terminal import make_console, print_target
 
     profile = load_profile(name)
     if as_json:
         _print_json(profile.model_dump(mode="json", by_alias=True))
     else:
-        print_target(_console(), profile)
+        print_target(make_console(), profile)
 
 
 @app.command()
@@ -240,10 +231,10 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check an artifact that was built, again."""
-    from leanedge.report.terminal import Steps, print_verdict
+    from leanedge.report.terminal import Steps, make_console, print_verdict
     from leanedge.revalidate import revalidate
 
-    console = _console(stderr=as_json)
+    console = make_console(json=as_json)
     verdict = revalidate(folder, on, Steps(console))
     if as_json:
         from dataclasses import asdict
@@ -258,7 +249,7 @@ def validate(
 def doctor(as_json: AsJson = False) -> None:
     """Show what is installed, what is missing, and the one command that gets it."""
     from leanedge.doctor import examine
-    from leanedge.report.terminal import print_findings
+    from leanedge.report.terminal import make_console, print_findings
 
     findings = examine()
     if as_json:
@@ -266,5 +257,5 @@ def doctor(as_json: AsJson = False) -> None:
 
         _print_json([asdict(finding) for finding in findings])
     else:
-        print_findings(_console(), findings)
+        print_findings(make_console(), findings)
     raise typer.Exit(5 if any(not finding.found and finding.needed for finding in findings) else 0)

@@ -6,9 +6,9 @@ A pure function of (graph, sets, candidate, seed), so that results are cached by
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,16 +27,16 @@ from leanedge.state import stream
 from leanedge.target import Artifact, load_target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
     from leanedge.candidates import Candidate
     from leanedge.data.samples import Samples, Sets
     from leanedge.metric import Metric
 
-__all__ = ["Evaluation", "Workbench", "evaluate", "make", "run_samples"]
+__all__ = ["Evaluation", "Workbench", "evaluate", "make", "pruned", "runtime_versions"]
 
 Array = np.ndarray[Any, Any]
-Run = "Callable[[Mapping[str, Array]], dict[str, Array]]"
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Workbench:
         steps: The calibration set as single steps, state inputs included (the set itself where there is no state).
         metric: What accuracy means here.
         state: Streaming models: input -> output that feeds it.
+        initial: State input -> its value before the first step.
         seed: Of everything random.
+        max_drop: Largest loss allowed, in the metric's unit for drops.
     """
 
     graph: Graph
@@ -57,7 +59,9 @@ class Workbench:
     steps: Samples
     metric: Metric
     state: Mapping[str, str]
+    initial: Mapping[str, Array]
     seed: int
+    max_drop: float
 
     @cached_property
     def key(self) -> str:
@@ -70,6 +74,7 @@ class Workbench:
             chosen.labels,
             repr(self.metric),
             dict(self.state),
+            dict(self.initial),
             self.seed,
             code_version(),
             runtime_versions(),
@@ -78,12 +83,16 @@ class Workbench:
     @cached_property
     def reference(self) -> Mapping[str, Array]:
         """The float model's outputs on the selection set."""
-        return run_samples(float_runner(self.graph), self.sets.selection, self.state)
+        return self.run(float_runner(self.graph), self.sets.selection)
 
     @cached_property
     def reference_score(self) -> Score:
         """The float model's score on the selection set."""
         return self.metric.score(self.reference, self.sets.selection.labels, self.reference)
+
+    def run(self, run: Run, samples: Samples) -> dict[str, Array]:
+        """Outputs of every sample; of every step of every sequence for a streaming model."""
+        return stream(run, samples, self.state, self.initial) if self.state else run_all(run, samples)
 
 
 @dataclass(frozen=True)
@@ -116,24 +125,22 @@ class Evaluation:
         return sum((self.artifact.folder / name).stat().st_size for name in self.artifact.files)
 
 
-def run_samples(run: Any, samples: Samples, state: Mapping[str, str]) -> dict[str, Array]:
-    """Outputs of every sample; of every step of every sequence for a streaming model."""
-    return stream(run, samples, state) if state else run_all(run, samples)
-
-
 def make(candidate: Candidate, bench: Workbench) -> Compressed:
     """Prunes and quantizes; rounding happens here and nowhere later.
 
     Raises:
         UnsupportedOperator: The scheme or the pattern can't be had for this graph.
     """
-    graph, masks = _pruned(candidate.level, bench) if candidate.pattern == "channel" else (bench.graph, Masks())
+    graph, masks = pruned(candidate, bench)
     made = Compressed(graph, candidate.scheme, candidate.pattern, candidate.level, None, masks)
     if candidate.scheme in ("fp32", "fp16"):
         return made
     rules = load_target(candidate.kind).rules
     return replace(
-        made, quant=quantize(graph, bench.steps, candidate.scheme, rules, frozenset(candidate.float_operators))
+        made,
+        quant=quantize(
+            graph, bench.steps, candidate.scheme, rules, float_operators=frozenset(candidate.float_operators)
+        ),
     )
 
 
@@ -150,21 +157,21 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
         target = load_target(candidate.kind)
         artifact = target.export(compressed, folder)
         artifact = replace(artifact, runtime=candidate.runtime, state=dict(bench.state))
-        outputs = run_samples(target.open(artifact, 1), bench.sets.selection, bench.state)
+        outputs = bench.run(target.open(artifact, 1), bench.sets.selection)
         score = bench.metric.score(outputs, bench.sets.selection.labels, bench.reference)
         record = {
-            "artifact": {**asdict(artifact), "folder": ""},
-            "score": asdict(score),
+            "score": asdict(replace(score, per_sample=None)),
             "drop": bench.metric.drop(bench.reference_score, score),
             **_what_changed(compressed),
         }
+        (folder / "artifact.json").write_text(artifact.to_json())
         (folder / "evaluation.json").write_text(json.dumps(record))
 
     folder, from_cache = cached_folder("candidates", digest(bench.key, asdict(candidate)), produce)
     record = json.loads((folder / "evaluation.json").read_text())
     return Evaluation(
         candidate,
-        _artifact(record["artifact"], folder),
+        Artifact.from_json((folder / "artifact.json").read_text(), folder),
         Score(**record["score"]),
         record["drop"],
         {name: (kept, before) for name, (kept, before) in record["channels"].items()},
@@ -174,16 +181,15 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
     )
 
 
-def _artifact(record: dict[str, Any], folder: Path) -> Artifact:
-    layouts = {
-        key: {name: None if turn is None else tuple(turn) for name, turn in record[key].items()}
-        for key in ("input_layouts", "output_layouts")
-    }
-    lists = {key: tuple(record[key]) for key in ("files", "integer_outputs")}
-    return Artifact(**{**record, **layouts, **lists, "folder": folder})
+def pruned(candidate: Candidate, bench: Workbench) -> tuple[Graph, Masks]:
+    """The candidate's float graph and what was cut from it, from the cache where an earlier candidate made it.
 
-
-def _pruned(level: float, bench: Workbench) -> tuple[Graph, Masks]:
+    Raises:
+        UnsupportedOperator: Nothing can be cut.
+    """
+    if candidate.pattern == "dense":
+        return bench.graph, Masks()
+    level = candidate.level
     key = digest(bench.graph.sha256, dict(bench.steps.inputs), level, bench.seed, code_version())
 
     def produce(folder: Path) -> None:

@@ -178,9 +178,10 @@ def _speed_tied(leader: Priced, row: Priced) -> bool:
 def _drop_tied(leader: Priced, row: Priced) -> bool:
     # Two candidates share the samples; a quarter of the interval's half width is about half a standard error.
     score = leader.evaluation.score
-    half = (score.high - score.low) / 2
-    scale = abs(leader.evaluation.drop - row.evaluation.drop)
-    return bool(scale <= 100 * half / 4)
+    if score.low is None or score.high is None:
+        return row.evaluation.drop <= leader.evaluation.drop
+    apart = abs(leader.evaluation.drop - row.evaluation.drop)
+    return bool(apart <= 100 * (score.high - score.low) / 8)
 
 
 def _distance(row: Priced, budget: Budget, max_drop: float) -> float:

@@ -33,7 +33,9 @@ class Pricing:
     notes: tuple[str, ...]
 
 
-def price(evaluations: Sequence[Evaluation], samples: Samples, profile: DeviceProfile, threads: int) -> Pricing:
+def price(
+    evaluations: Sequence[Evaluation], samples: Samples, profile: DeviceProfile, threads: int, count: bool = True
+) -> Pricing:
     """Prices candidates that were made.
 
     On this machine latency is measured, all candidates in turn. For an emulated device it is predicted from counted
@@ -44,15 +46,16 @@ def price(evaluations: Sequence[Evaluation], samples: Samples, profile: DevicePr
         samples: The first is run for counts, memory and time.
         profile: The device.
         threads: Threads on the device.
+        count: False leaves out what takes long: after Ctrl-C.
     """
     one = samples.take(_first(samples))
     notes: list[str] = []
     if profile.name == "host":
         latency = _measured(evaluations, one, threads)
-    elif profile.emulator is not None:
+    elif profile.emulator is not None and count:
         latency = _predicted(evaluations, one, profile, threads, notes)
     else:
-        reason = f"{profile.name} is neither this machine nor emulated"
+        reason = f"{profile.name} is neither this machine nor emulated" if count else "the build was interrupted"
         latency = {item.candidate.id: unavailable("ms", reason) for item in evaluations}
     estimates = {}
     for item in evaluations:

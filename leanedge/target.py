@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -56,6 +57,28 @@ class Artifact:
         """The model file itself."""
         return self.folder / self.files[0]
 
+    def to_json(self) -> str:
+        """What has to be known to run it again, without its folder: ``artifact.json``."""
+        record = {**asdict(self), "folder": "", "schema": 1}
+        return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, folder: Path) -> Artifact:
+        """Reads `to_json`'s text; `folder` is where its files are now.
+
+        Raises:
+            ValueError: Not such a text, or of a newer schema.
+        """
+        record = json.loads(text)
+        if not isinstance(record, dict) or record.pop("schema", None) != 1:
+            raise ValueError("not an artifact.json of schema 1")
+        layouts = {
+            key: {name: None if turn is None else tuple(turn) for name, turn in record[key].items()}
+            for key in ("input_layouts", "output_layouts")
+        }
+        lists = {key: tuple(record[key]) for key in ("files", "integer_outputs")}
+        return cls(**{**record, **layouts, **lists, "folder": folder})
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -66,6 +89,7 @@ class Trial:
         runtime: The runtime, as the runner names it.
         samples: What each artifact is run on.
         where: ``host`` or ``emulator``.
+        initial: State input -> its first value, for streaming models; zeros where it is not given.
         threads: Threads of the runtime.
         kernels: ``xnnpack`` or ``reference`` for the TFLite runtimes; empty for the runtime's own.
         count: Count the executed instructions of one inference (emulation only).
@@ -76,6 +100,7 @@ class Trial:
     runtime: str
     samples: Samples
     where: Literal["host", "emulator"]
+    initial: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     threads: int = 1
     kernels: str = ""
     count: bool = False

@@ -6,15 +6,14 @@ Two different questions: the first is about the quantizer and the exporter, the 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from leanedge.errors import MissingProgram, ValidationFailed
 from leanedge.graph.layers import describe_layers
-from leanedge.graph.operators import find_operators
 from leanedge.report.content import Check
 from leanedge.target import Artifact, Pair, Target, Trial, load_target
 
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
 
     from leanedge.data.samples import Samples
     from leanedge.graph.model import Graph
-    from leanedge.metric import Metric
     from leanedge.profile import DeviceProfile
 
-__all__ = ["Emulation", "Tolerance", "compare", "emulate", "tolerance_for"]
+__all__ = ["Emulation", "Proving", "Tolerance", "compare", "emulate", "samples_to_emulate", "tolerance_for"]
 
 Array = np.ndarray[Any, Any]
+Where = Literal["host", "emulator"]
 
 EMULATED_INSTRUCTIONS = 600_000_000
 """Emulation stays near ten seconds: about so many instructions are spent on samples."""
@@ -55,13 +54,28 @@ class Emulation:
         checks: One a runtime and question.
         instructions: Runtime -> instructions of one inference.
         versions: Runtime -> versions of what ran.
-        samples: How many samples were run.
+        outputs: Runtime -> (outputs here, outputs in emulation).
     """
 
     checks: tuple[Check, ...]
     instructions: Mapping[str, int]
     versions: Mapping[str, Mapping[str, str]]
-    samples: int
+    outputs: Mapping[str, tuple[Mapping[str, Array], Mapping[str, Array]]]
+
+
+@dataclass(frozen=True)
+class Proving:
+    """Samples to check an artifact with, and how far outputs may be apart.
+
+    Attributes:
+        samples: What is run.
+        initial: State input -> its first value (streaming models).
+        tolerances: Output -> its rule.
+    """
+
+    samples: Samples
+    initial: Mapping[str, Array]
+    tolerances: Mapping[str, Tolerance]
 
 
 def tolerance_for(graph: Graph, output: str, integer_outputs: tuple[str, ...], quantized: bool) -> Tolerance:
@@ -76,12 +90,10 @@ def tolerance_for(graph: Graph, output: str, integer_outputs: tuple[str, ...], q
         return Tolerance(0.0, "bit for bit: integer kernels up to here")
     layers = [layer for layer in describe_layers(graph) if layer.macs]
     depth = max(1, len(layers))
-    widest = max((layer.macs / max(1, int(np.prod(layer.output_shape))) for layer in layers), default=1.0)
+    widest = max(((layer.macs or 0) / max(1, int(np.prod(layer.output_shape or ()))) for layer in layers), default=1.0)
     if quantized:
-        return Tolerance(
-            float(np.sqrt(depth)) / 255,
-            f"within sqrt({depth} layers)/255 of the largest magnitude: float values are rounded to integers on the way",
-        )
+        rule = f"within sqrt({depth} layers)/255 of the largest magnitude: floats are rounded to integers on the way"
+        return Tolerance(float(np.sqrt(depth)) / 255, rule)
     relative = 4 * depth * float(np.sqrt(widest)) * 2.0**-23
     return Tolerance(
         relative,
@@ -119,125 +131,88 @@ def compare(
     return passed, "; ".join(words)
 
 
-def emulate(
-    artifact: Artifact,
-    graph: Graph,
-    samples: Samples,
-    metric: Metric,
-    profile: DeviceProfile,
-    *,
-    quantized: bool,
-    instructions: int | None,
-    reference: Mapping[str, Array],
-) -> Emulation:
-    """Runs the artifact in the emulated device with every runtime it may have, against this machine.
+def emulate(artifact: Artifact, proving: Proving, profile: DeviceProfile) -> Emulation:
+    """Runs the artifact in the emulated device with every runtime that it may have, against this machine.
 
-    Args:
-        artifact: What ships.
-        graph: The compressed graph it came from.
-        samples: The test set; some of it is run.
-        metric: For the accuracy of the emulated outputs.
-        profile: The device.
-        quantized: Whether any operator computes in integers.
-        instructions: Of one inference if they are known, to choose how many samples are run.
-        reference: The float model's outputs on `samples`.
+    A check that could not be made has ``passed=None`` and says what would make it possible.
     """
-    number = min(len(samples), 64, max(4, EMULATED_INSTRUCTIONS // (instructions or EMULATED_INSTRUCTIONS // 8)))
-    some = samples.take(np.arange(number))
-    tolerances = {
-        info.name: tolerance_for(graph, info.name, artifact.integer_outputs, quantized) for info in graph.outputs
-    }
     target = load_target(artifact.kind)
     checks: list[Check] = []
     counts: dict[str, int] = {}
     versions: dict[str, Mapping[str, str]] = {}
+    outputs: dict[str, tuple[Mapping[str, Array], Mapping[str, Array]]] = {}
     for pair in target.pairs:
-        name = f"emulator.{pair.device_runtime}"
-        here = Trial({"model": artifact}, pair.host_runtime, some, "host", kernels=pair.host_kernels)
-        there = Trial(
-            {"model": artifact}, pair.device_runtime, some, "emulator", kernels=pair.device_kernels, count=True
-        )
+        name = f"emulator.{pair.device_runtime}.outputs"
         try:
-            on_host = target.run(here, profile)
+            on_host = target.run(_trial(artifact, proving, pair.host_runtime, "host", pair.host_kernels), profile)
+            there = _trial(artifact, proving, pair.device_runtime, "emulator", pair.device_kernels)
             on_device = target.run(there, profile)
         except MissingProgram as error:
-            checks.append(Check(f"{name}.outputs", None, f"not checked: {error.message}; to do: {error.hint}"))
+            checks.append(Check(name, None, f"not checked: {error.message}; to do: {error.hint}"))
             continue
         except ValidationFailed as error:
-            checks.append(Check(f"{name}.runs", False, str(error)))
+            checks.append(Check(name, False, str(error), "the runtime runs it"))
             continue
         seen, expected = on_device.observations["model"], on_host.observations["model"].outputs
         versions[pair.device_runtime] = on_device.versions
+        outputs[pair.device_runtime] = (expected, seen.outputs)
         if seen.instructions is not None:
             counts[pair.device_runtime] = seen.instructions
-        passed, words = compare(expected, seen.outputs, tolerances)
+        passed, words = compare(expected, seen.outputs, proving.tolerances)
         if not passed:
-            words += f"; {first_difference(target, artifact, some.take(np.arange(1)), pair, profile)}"
-        rule = "; ".join(dict.fromkeys(tolerance.rule for tolerance in tolerances.values()))
-        detail = f"{number} samples, {on_device.versions['runtime']} ({on_device.versions['kernels']}): {words}"
-        checks.append(Check(f"{name}.outputs", passed, detail, rule))
-        checks.append(_accuracy_check(name, metric, some, expected, seen.outputs, reference, number))
-    return Emulation(tuple(checks), counts, versions, number)
+            words += f"; {first_difference(target, artifact, proving, pair, profile)}"
+        rule = "; ".join(dict.fromkeys(tolerance.rule for tolerance in proving.tolerances.values()))
+        ran = f"{on_device.versions['runtime']} ({on_device.versions['kernels']} kernels)"
+        checks.append(Check(name, passed, f"{len(proving.samples)} samples, {ran}: {words}", rule))
+    return Emulation(tuple(checks), counts, versions, outputs)
 
 
-def _accuracy_check(
-    name: str,
-    metric: Metric,
-    some: Samples,
-    expected: Mapping[str, Array],
-    found: Mapping[str, Array],
-    reference: Mapping[str, Array],
-    number: int,
-) -> Check:
-    """The metric of the emulated outputs and the labels, against the same samples here."""
-    float_outputs = {key: array[:number] for key, array in reference.items()}
-    here = metric.score(_as_reference(expected, float_outputs), some.labels, float_outputs)
-    there = metric.score(_as_reference(found, float_outputs), some.labels, float_outputs)
-    worse = metric.drop(here, there)
-    # One sample that lies on the edge may fall to the other side of it in float arithmetic, no more.
-    allowed = 100 / number if metric.fractional else 0.1
-    detail = f"{metric.name} {there.value:.4g} in emulation, {here.value:.4g} here, on {number} samples"
-    return Check(f"{name}.accuracy", worse <= allowed, detail, f"at most {allowed:.3g} worse than here")
+def _trial(artifact: Artifact, proving: Proving, runtime: str, where: Where, kernels: str) -> Trial:
+    return Trial(
+        {"model": artifact},
+        runtime,
+        proving.samples,
+        where,
+        initial=proving.initial,
+        kernels=kernels,
+        count=where == "emulator",
+    )
 
 
-def _as_reference(found: Mapping[str, Array], like: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of a trial in the shapes of the float model's (a trial drops a batch axis of 1)."""
-    return {name: np.asarray(found[name]).reshape(array.shape) for name, array in like.items()}
+def samples_to_emulate(total: int, instructions: int | None) -> int:
+    """How many samples emulation can run in about ten seconds: at most 64, at least 4 (if there are so many)."""
+    return min(total, 64, max(4, EMULATED_INSTRUCTIONS // (instructions or EMULATED_INSTRUCTIONS // 8)))
 
 
-def first_difference(target: Target, artifact: Artifact, one: Samples, pair: Pair, profile: DeviceProfile) -> str:
+def first_difference(target: Target, artifact: Artifact, proving: Proving, pair: Pair, profile: DeviceProfile) -> str:
     """Names the first inner tensor at which the device and this machine differ, by bisection over shorter models."""
+    one = replace(proving, samples=proving.samples.take(np.arange(1)))
+    allowed = max(tolerance.relative for tolerance in proving.tolerances.values())
     names = target.boundaries(artifact)
-    low, high = 0, len(names) - 1  # names[high] differs
+    low, high, seen = 0, len(names) - 1, ""  # names[high] differs
     with tempfile.TemporaryDirectory(prefix="leanedge-bisect-") as work:
 
-        def differs(place: int) -> tuple[bool, str]:
-            cut = target.prefix(artifact, names[place], Path(work))
-            runs = [
-                target.run(Trial({"model": cut}, runtime, one, where, kernels=kernels), profile)  # type: ignore[arg-type]
-                for runtime, where, kernels in (
-                    (pair.host_runtime, "host", pair.host_kernels),
-                    (pair.device_runtime, "emulator", pair.device_kernels),
+        def difference(place: int) -> str:
+            """Where the runs of the model that ends at that tensor differ, empty when they don't."""
+            cut = replace(target.prefix(artifact, names[place], Path(work)), state={})
+            ours, theirs = (
+                next(iter(target.run(trial, profile).observations["model"].outputs.values()))
+                for trial in (
+                    _trial(cut, one, pair.host_runtime, "host", pair.host_kernels),
+                    _trial(cut, one, pair.device_runtime, "emulator", pair.device_kernels),
                 )
-            ]
-            ours, theirs = (next(iter(run.observations["model"].outputs.values())) for run in runs)
-            if np.array_equal(ours, theirs):
-                return False, ""
-            place_of = np.unravel_index(int(np.argmax(np.abs(ours - theirs))), ours.shape)
-            index = tuple(int(axis) for axis in place_of)
-            return True, f"at {index}: {ours[index]:.7g} here, {theirs[index]:.7g} there"
+            )
+            apart = np.abs(ours.astype(np.float64) - theirs)
+            if not (apart > allowed * np.abs(ours).max()).any():
+                return ""
+            index = tuple(int(axis) for axis in np.unravel_index(int(np.argmax(apart)), ours.shape))
+            return f"at {index}: {ours[index]:.7g} here, {theirs[index]:.7g} there"
 
-        seen = ""
         while low < high:
             middle = (low + high) // 2
-            apart, words = differs(middle)
-            if apart:
+            words = difference(middle)
+            if words:
                 high, seen = middle, words
             else:
                 low = middle + 1
-    return f"first difference in tensor {names[high]} {seen}".rstrip()
-
-
-def operator_ids(graph: Graph) -> tuple[str, ...]:
-    """Ids of the skeleton's operators, in order."""
-    return tuple(operator.id for operator in find_operators(graph))
+    return f"the first tensor that differs is {names[high]} {seen}".rstrip()

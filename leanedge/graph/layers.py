@@ -10,6 +10,8 @@ from leanedge.graph.model import attribute, shape_of
 from leanedge.graph.operators import Kind, find_operators
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx_ir as ir
 
     from leanedge.graph.model import Graph
@@ -70,12 +72,16 @@ def macs(graph: Graph) -> int:
     return sum(count for node in graph.nodes if (count := _macs(node)) is not None)
 
 
-def activation_bytes(graph: Graph) -> tuple[int, ...]:
+def activation_bytes(graph: Graph, bits: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """Bytes of the values alive while each operator runs, in execution order.
 
     A value lives from the operator that makes it to the last that reads it; inputs from the start, outputs to the
     end. A reshape's result is its input. Values whose shape depends on the data count as 0. No sharing of a buffer
     within an operator is assumed.
+
+    Args:
+        graph: The model.
+        bits: Value -> bits of an element where it is stored narrower than its type.
     """
     operators = find_operators(graph)
     stored: dict[str, str] = {}  # value -> the value whose buffer it is
@@ -91,7 +97,8 @@ def activation_bytes(graph: Graph) -> tuple[int, ...]:
                 born[name] = last[name] = step
     for name in graph.output_names:
         last[stored.get(name, name)] = len(operators) - 1
-    sizes = {name: _bytes(graph, name) for name in born}
+    narrow = bits or {}
+    sizes = {name: _bytes(graph, name, narrow.get(name)) for name in born}
     return tuple(
         sum(size for name, size in sizes.items() if born[name] <= step <= last[name]) for step in range(len(operators))
     )
@@ -102,10 +109,13 @@ def peak_activation_bytes(graph: Graph) -> int:
     return max(activation_bytes(graph), default=0)
 
 
-def _bytes(graph: Graph, name: str) -> int:
+def _bytes(graph: Graph, name: str, bits: int | None) -> int:
     value = graph.values.get(name)
     shape = shape_of(value) if value is not None else None
-    return int(prod(shape) * value.dtype.itemsize) if value is not None and value.dtype and shape is not None else 0
+    if value is None or not value.dtype or shape is None:
+        return 0
+    size = int(value.dtype.itemsize)
+    return prod(shape) * (min(size, bits // 8) if bits else size)
 
 
 def _reads(node: ir.Node) -> list[str]:

@@ -35,6 +35,8 @@ def run_trial(trial: Trial, profile: DeviceProfile) -> Trace:
         folder = Path(work)
         inputs = folder / "inputs.npz"
         np.savez(inputs, **dict(trial.samples.inputs))
+        initial = folder / "initial.npz"
+        np.savez(initial, **dict(trial.initial))
         models = tuple(
             JobModel(
                 id=name,
@@ -43,6 +45,7 @@ def run_trial(trial: Trial, profile: DeviceProfile) -> Trace:
                 outputs=folder / f"{number}.npz",
                 count=COUNTED_INFERENCES if trial.count else 0,
                 state=artifact.state,
+                initial=initial if trial.initial else None,
                 input_layouts=artifact.input_layouts,
                 output_layouts=artifact.output_layouts,
             )

@@ -1,0 +1,331 @@
+"""From what a build found to its report and its output folder."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import leanedge
+from leanedge.cache import digest
+from leanedge.cost.flash import runtime_bytes
+from leanedge.evaluate import pruned, runtime_versions
+from leanedge.export.folder import list_files, write_folder, write_manifest
+from leanedge.figures import Figure, unavailable
+from leanedge.graph.layers import activation_bytes, describe_layers
+from leanedge.graph.operators import find_operators
+from leanedge.plan import plan_of
+from leanedge.proof import proving_of, verdict_of
+from leanedge.report import content
+from leanedge.report.html import write_html
+from leanedge.report.json_file import write_json
+from leanedge.report.junit import write_junit
+from leanedge.report.markdown import write_markdown
+from leanedge.revalidate import keep_for_revalidation
+from leanedge.target import load_target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from leanedge.budget import Estimate
+    from leanedge.candidates import Refusal
+    from leanedge.evaluate import Evaluation, Workbench
+    from leanedge.load import LoadedModel
+    from leanedge.plan import Choice, Priced
+    from leanedge.proof import Proof
+    from leanedge.request import Request
+
+__all__ = ["Findings", "make_report", "write_output"]
+
+_FIGURES = ("latency_ms", "ram_bytes", "flash_bytes", "energy_uj")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a build found.
+
+    Attributes:
+        request: What was asked.
+        loaded: The model that was given.
+        bench: The float model and the sets.
+        data_sha256: Hash of the samples.
+        choice: What the rule decided.
+        baseline: The float model as the first runtime runs it, priced.
+        proof: What the test set and validation showed; None when nothing fits.
+        refused: What was not made, or failed, and why.
+        notes: What the reader must know.
+        interrupted: Stopped by Ctrl-C.
+    """
+
+    request: Request
+    loaded: LoadedModel
+    bench: Workbench
+    data_sha256: str
+    choice: Choice
+    baseline: Priced | None
+    proof: Proof | None
+    refused: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+    interrupted: bool
+
+
+def write_output(found: Findings) -> content.Report:
+    """Writes the output folder, whole or not at all: artifact, plan, reports, manifest.
+
+    Raises:
+        OutputError: The folder can't be written.
+    """
+    made: list[content.Report] = []
+
+    def fill(folder: Path) -> None:
+        chosen = found.choice.chosen
+        if chosen is not None:
+            for name in chosen.evaluation.artifact.files:
+                shutil.copyfile(chosen.evaluation.artifact.folder / name, folder / name)
+            (folder / "plan.json").write_text(_plan(found, chosen.evaluation).to_json())
+            artifact, bench = chosen.evaluation.artifact, found.bench
+            run = load_target(artifact.kind).open(artifact, 1)
+            proving = proving_of(chosen.evaluation, bench)
+            keep_for_revalidation(
+                folder, artifact, proving, lambda samples: bench.run(run, samples), found.request.profile
+            )
+        report = make_report(found, list_files(folder))
+        made.append(report)
+        write_json(report, folder / "report.json")
+        write_html(report, folder / "report.html")
+        write_markdown(report, folder / "report.md")
+        write_junit(report, folder / "report.xml")
+        write_manifest(
+            folder,
+            versions={"leanedge": leanedge.__version__, **runtime_versions()},
+            seeds={"split": found.request.seed},
+            hashes={
+                "model": found.loaded.source_sha256,
+                "data": found.data_sha256,
+                "profile": digest(found.request.profile.model_dump(mode="json")),
+            },
+        )
+
+    write_folder(found.request.output, fill)
+    return made[0]
+
+
+def _plan(found: Findings, chosen: Evaluation) -> leanedge.plan.Plan:
+    ids = [operator.id for operator in find_operators(found.bench.graph)]
+    return plan_of(
+        chosen,
+        ids,
+        target=found.request.profile.name,
+        model_sha256=found.loaded.source_sha256,
+        data_sha256=found.data_sha256,
+        seed=found.request.seed,
+    )
+
+
+def make_report(found: Findings, files: tuple[content.FileEntry, ...]) -> content.Report:
+    """Everything that the report says."""
+    request, bench, chosen = found.request, found.bench, found.choice.chosen
+    checks = found.proof.checks if found.proof else ()
+    return content.Report(
+        tool=content.ToolInfo(leanedge.__version__, runtime_versions()),
+        target=content.TargetInfo(
+            request.profile.name,
+            request.profile.title,
+            chosen.evaluation.candidate.kind if chosen else "",
+        ),
+        model=_model(found),
+        data=_data(bench, request.seed),
+        budget=_budget(found),
+        chosen=_chosen(found.choice),
+        artifact=content.ArtifactInfo(_model_first(files, chosen)),
+        figures=_figures(found),
+        candidates=_rows(found),
+        layers=_layers(bench, chosen.evaluation) if chosen else (),
+        memory=_memory(bench, chosen.evaluation) if chosen else content.MemoryInfo(),
+        verdict=verdict_of(checks, request.require_validation)
+        if chosen
+        else content.Verdict(False, (content.Check("fits", False, found.choice.why, "budget and --max-drop"),)),
+        notes=(*bench.sets.notes, *found.notes),
+        interrupted=found.interrupted,
+        commands=(f"leanedge build --target {request.profile.name}",),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _model_first(files: tuple[content.FileEntry, ...], chosen: Priced | None) -> tuple[content.FileEntry, ...]:
+    names = chosen.evaluation.artifact.files if chosen else ()
+    return tuple(sorted((f for f in files if f.path in names), key=lambda file: names.index(file.path)))
+
+
+def _model(found: Findings) -> content.ModelInfo:
+    graph = found.bench.graph
+    layers = describe_layers(graph)
+
+    def tensors(infos: object) -> tuple[content.TensorInfo, ...]:
+        return tuple(content.TensorInfo(info.name, str(info.dtype), info.shape) for info in infos)  # type: ignore[attr-defined]
+
+    return content.ModelInfo(
+        name=found.loaded.name,
+        sha256=found.loaded.source_sha256,
+        inputs=tensors(graph.inputs),
+        outputs=tensors(graph.outputs),
+        parameters=sum(array.size for array in graph.constants.values() if array.dtype.kind == "f"),
+        macs=sum(layer.macs or 0 for layer in layers),
+    )
+
+
+def _data(bench: Workbench, seed: int) -> content.DataInfo:
+    sets, metric = bench.sets, bench.metric
+    sizes = {"calibration": len(sets.calibration), "selection": len(sets.selection), "test": len(sets.test)}
+    return content.DataInfo(
+        sizes, seed, metric.name, metric.unit, metric.higher_is_better, sets.same_data, tuple(sets.notes)
+    )
+
+
+def _budget(found: Findings) -> content.BudgetInfo:
+    limits = {name: limit for name, limit in found.request.budget.to_dict().items() if limit is not None}
+    metric, reference = found.bench.metric, found.bench.reference_score.value
+    allowed = found.request.max_drop / 100
+    if metric.fractional:
+        worst = reference - allowed if metric.higher_is_better else reference + allowed
+    else:
+        worst = reference * (1 - allowed if metric.higher_is_better else 1 + allowed)
+    return content.BudgetInfo(limits, found.request.max_drop, worst)
+
+
+def _chosen(choice: Choice) -> content.Chosen | None:
+    if choice.chosen is None:
+        return None
+    candidate = choice.chosen.evaluation.candidate
+    return content.Chosen(
+        candidate.id, candidate.pattern, candidate.level, candidate.scheme, candidate.runtime, choice.why
+    )
+
+
+def _figures(found: Findings) -> dict[str, Figure]:
+    chosen, proof, baseline = found.choice.chosen, found.proof, found.baseline
+    figures: dict[str, Figure] = {}
+    if chosen is None or proof is None:
+        return {name: unavailable(unit, "nothing fits the budget") for name, unit in _UNITS.items()}
+    figures["accuracy"], figures["accuracy_fp32"] = proof.accuracy, proof.accuracy_fp32
+    for name in _FIGURES:
+        figures[name] = getattr(chosen.estimate, name)
+        if baseline is not None:
+            figures[f"{name}_fp32"] = getattr(baseline.estimate, name)
+    figures["runtime_bytes"] = runtime_bytes(found.request.profile, chosen.evaluation.candidate.runtime)
+    return figures
+
+
+_UNITS = {
+    "accuracy": "fraction",
+    "accuracy_fp32": "fraction",
+    "latency_ms": "ms",
+    "latency_ms_fp32": "ms",
+    "flash_bytes": "bytes",
+    "ram_bytes": "bytes",
+    "energy_uj": "uJ",
+}
+
+
+def _rows(found: Findings) -> tuple[content.CandidateRow, ...]:
+    rows = [_row(found, priced) for priced in found.choice.ranked]
+    for refusal in found.refused:
+        candidate = refusal.candidate
+        rows.append(
+            content.CandidateRow(
+                candidate.id,
+                candidate.pattern,
+                candidate.level,
+                candidate.scheme,
+                candidate.runtime,
+                refusal.status,
+                refusal.reason,
+            )
+        )
+    return tuple(rows)
+
+
+def _row(found: Findings, priced: Priced) -> content.CandidateRow:
+    item, choice = priced.evaluation, found.choice
+    candidate, over = item.candidate, item.drop - found.request.max_drop
+    excess = dict(priced.excess)
+    if over > 0:
+        excess["accuracy"] = over
+    status, reason = _status(priced, choice, over, found.bench.metric.fractional)
+    score = Figure(
+        item.score.value,
+        found.bench.metric.unit,
+        "measured",
+        {"set": "selection", "n": item.score.n, "interval": [item.score.low, item.score.high], "drop": item.drop},
+    )
+    return content.CandidateRow(
+        candidate.id,
+        candidate.pattern,
+        candidate.level,
+        candidate.scheme,
+        candidate.runtime,
+        status,
+        reason,
+        {"accuracy": score, **_estimate(priced.estimate)},
+        excess,
+        choice.tied if priced is choice.chosen else (),
+    )
+
+
+def _status(priced: Priced, choice: Choice, over: float, points: bool) -> tuple[content.Status, str]:
+    if priced is choice.chosen:
+        return "chosen", choice.why
+    if over > 0:
+        unit = "points" if points else "%"
+        return "too_lossy", f"loses {priced.evaluation.drop:.2f} {unit} on the selection set"
+    if "latency_ms" in priced.excess:
+        return "too_slow", f"{priced.excess['latency_ms']:.3g} ms over the budget"
+    for name in ("flash_bytes", "ram_bytes"):
+        if name in priced.excess:
+            return "too_big", f"{name} is {priced.excess[name]:.0f} bytes over the budget"
+    if "energy_uj" in priced.excess:
+        return "too_much_energy", f"{priced.excess['energy_uj']:.3g} uJ over the budget"
+    return "fits", "tied with the chosen one" if priced.id in choice.tied else ""
+
+
+def _estimate(estimate: Estimate) -> Mapping[str, Figure]:
+    return {name: getattr(estimate, name) for name in _FIGURES}
+
+
+def _layers(bench: Workbench, chosen: Evaluation) -> tuple[content.LayerRow, ...]:
+    graph, _ = pruned(chosen.candidate, bench)
+    rows = []
+    for layer in describe_layers(graph):
+        kept, before = chosen.channels.get(layer.id, (None, None))
+        bits = chosen.weight_bits.get(layer.id)
+        activation = chosen.activation_bits.get(layer.id, 32)
+        in_float = activation == 32
+        rows.append(
+            content.LayerRow(
+                id=layer.id,
+                kind=layer.kind,
+                macs=layer.macs or 0,
+                weight_bytes=layer.weights * (bits or 32) // 8,
+                weight_bits=bits,
+                activation_bits=activation,
+                scheme=("fp16" if bits == 16 else "fp32") if in_float else chosen.candidate.scheme,
+                channels=kept,
+                channels_before=before,
+                in_float=in_float,
+            )
+        )
+    return tuple(rows)
+
+
+def _memory(bench: Workbench, chosen: Evaluation) -> content.MemoryInfo:
+    graph, _ = pruned(chosen.candidate, bench)
+    operators = find_operators(graph)
+    widths = {name: chosen.activation_bits.get(item.id, 32) for item in operators for name in item.outputs}
+    sizes = activation_bytes(graph, widths)
+    return content.MemoryInfo(
+        "activations alive at each operator, in the graph's order (the runtime's own buffers not counted)",
+        "predicted",
+        tuple(content.MemoryStep(item.id, size) for item, size in zip(operators, sizes, strict=True)),
+    )

@@ -1,0 +1,282 @@
+"""The whole of LeanEdge on one page: from a model, data and a device to a proved artifact and its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from leanedge.assemble import Findings, write_output
+from leanedge.cache import digest
+from leanedge.candidates import Candidate, Refusal, propose
+from leanedge.data.load import load_data
+from leanedge.data.sets import three_sets
+from leanedge.errors import InputError, UsageError, ValidationFailed
+from leanedge.evaluate import Evaluation, Workbench, evaluate
+from leanedge.export.folder import check_folder
+from leanedge.load import load_model
+from leanedge.metric import resolve_metric, softmax_outputs
+from leanedge.mix import mixed_candidates
+from leanedge.plan import Choice, Priced, choose
+from leanedge.pricing import price
+from leanedge.proof import prove
+from leanedge.report.terminal import silent_steps
+from leanedge.request import Request, read_request
+from leanedge.state import initial_state, steps_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from leanedge.budget import Budget
+    from leanedge.load import LoadedModel
+    from leanedge.report.content import Report
+    from leanedge.report.terminal import Steps
+
+__all__ = ["Result", "build"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a build gave.
+
+    Attributes:
+        folder: The output folder.
+        report: Everything that report.json says.
+        exit_code: 0 built and passed, 3 nothing fits, 4 validation failed, 130 interrupted.
+    """
+
+    folder: Path
+    report: Report
+    exit_code: int
+
+    @property
+    def artifact(self) -> Path | None:
+        """The model file for the device, or None when nothing fits."""
+        files = self.report.artifact.files
+        return self.folder / files[0].path if files else None
+
+    @property
+    def report_html(self) -> Path:
+        """The report for people."""
+        return self.folder / "report.html"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of report.json."""
+        return self.report.to_dict()
+
+    def summary(self) -> str:
+        """The report as Markdown."""
+        from leanedge.report.markdown import to_markdown
+
+        return to_markdown(self.report)
+
+
+def build(
+    model: Any = None,
+    target: str | Path | None = None,
+    data: Any = None,
+    *,
+    test_data: Any = None,
+    budget: str | Budget | None = None,
+    max_drop: float | None = None,
+    threads: int | None = None,
+    output: str | Path | None = None,
+    plan: str | Path | None = None,
+    objective: str | None = None,
+    require_validation: bool = False,
+    seed: int | None = None,
+    settings: str | Path | None = None,
+    example_input: Any = None,
+    steps: Steps | None = None,
+) -> Result:
+    """Makes the best version of a model that fits a device, proves it, and writes it with its report.
+
+    Args:
+        model: Path of an .onnx file, ``package.module:factory``, an onnx.ModelProto, or an nn.Module.
+        target: A device's name or a profile file; default ``host``, this machine.
+        data: Path, ``module:function``, dict of arrays, DataLoader, generator.
+        test_data: The test set apart, in the same forms.
+        budget: ``latency=20ms,ram=64MB,flash=8MB`` or a Budget.
+        max_drop: Percentage points of a fractional metric, else relative percent. Default 1.
+        threads: Threads on the device; default its cores.
+        output: Folder to write; default ``dist/<target>``.
+        plan: A plan.json to build again.
+        objective: ``latency`` or ``accuracy``; default ``accuracy`` where a budget is given.
+        require_validation: A check that could not be made is a failure.
+        seed: Of everything random. Default 0.
+        settings: A leanedge.yaml; default the one in the current folder, or beside the model file.
+        example_input: For an nn.Module: a tensor, or a tuple of them, of the shape it takes.
+        steps: Where steps are shown; default nowhere.
+
+    Raises:
+        LeanEdgeError: Of the kind that says what is wrong; see `leanedge.errors`.
+    """
+    options = dict(locals())
+    steps = steps or silent_steps()
+    request = read_request(model, options)
+    check_folder(request.output)
+    loaded = _load(request, example_input, steps)
+    bench, data_sha256 = _prepare(request, loaded, steps)
+    candidates, refused = _propose(request, loaded, data_sha256)
+    made, failed, interrupted = _make(candidates, bench, steps)
+    priced, notes = _price(made, bench, request, steps, interrupted)
+    choice = choose(priced, request.budget, request.max_drop, request.objective)
+    proof = None
+    if choice.chosen is not None:
+        with steps.step("Proving the choice") as step:
+            proof = prove(choice.chosen.evaluation, bench, request.profile, steps.say, emulated=not interrupted)
+            step.done(_passed(proof.checks))
+    baseline = next((row for row in priced if row.evaluation.candidate == candidates[0]), None)
+    with steps.step("Writing the output") as step:
+        report = write_output(
+            Findings(
+                request, loaded, bench, data_sha256, choice, baseline, proof, (*refused, *failed), notes, interrupted
+            )
+        )
+        step.done(str(request.output))
+    return Result(request.output, report, _exit_code(report, choice, interrupted))
+
+
+def _load(request: Request, example_input: Any, steps: Steps) -> LoadedModel:
+    with steps.step("Reading the model") as step:
+        loaded = load_model(request.model, request.settings.input_shapes, example_input=example_input)
+        parameters = sum(array.size for array in loaded.graph.constants.values())
+        step.done(f"{loaded.name}: {len(loaded.graph.nodes)} nodes, {parameters:,} parameters")
+    return loaded
+
+
+def _prepare(request: Request, loaded: LoadedModel, steps: Steps) -> tuple[Workbench, str]:
+    """Reads the data, splits it, finds the metric. Also returns the hash of all samples."""
+    graph, settings = loaded.graph, request.settings
+    with steps.step("Reading the data") as step:
+        initial = initial_state(graph, settings.state)
+        source = load_data(request.data, graph.inputs, settings)
+        test = None if request.test_data is None else load_data(request.test_data, graph.inputs, settings, "test data")
+        sets = three_sets(source, request.seed, test)
+        metric = resolve_metric(settings, source.samples.labels, graph.outputs, softmax_outputs(graph))
+        parts = [source, *([test] if test else [])]
+        data_sha256 = digest([[dict(part.samples.inputs), part.samples.labels, part.test] for part in parts])
+        bench = Workbench(
+            graph=graph,
+            sets=sets,
+            steps=steps_of(graph, sets.calibration, settings.state_links, initial),
+            metric=metric,
+            state=settings.state_links,
+            initial=initial,
+            seed=request.seed,
+            max_drop=request.max_drop,
+        )
+        step.done(
+            f"{len(sets.calibration)} calibration, {len(sets.selection)} selection, {len(sets.test)} test samples; "
+            f"metric {metric.name}"
+        )
+    for note in sets.notes:
+        steps.say(note)
+    return bench, data_sha256
+
+
+def _propose(
+    request: Request, loaded: LoadedModel, data_sha256: str
+) -> tuple[tuple[Candidate, ...], tuple[Refusal, ...]]:
+    """Candidates, the float baseline first; with a plan only the baseline and the plan's own."""
+    candidates, refused = propose(loaded.graph, request.profile)
+    plan = request.plan
+    if plan is None:
+        return candidates, refused
+    for what, ours, theirs in (
+        ("model", loaded.source_sha256, plan.model_sha256),
+        ("data", data_sha256, plan.data_sha256),
+        ("target", request.profile.name, plan.target),
+        ("seed", request.seed, plan.seed),
+    ):
+        if ours != theirs:
+            raise UsageError(
+                f"the plan was made with another {what} ({theirs})",
+                where="--plan",
+                allowed=f"the {what} it was made with; here it is {ours}",
+                hint=f"give that {what}, or build without --plan",
+            )
+    return tuple(dict.fromkeys((candidates[0], plan.candidate))), ()
+
+
+def _make(
+    candidates: tuple[Candidate, ...], bench: Workbench, steps: Steps
+) -> tuple[list[Evaluation], list[Refusal], bool]:
+    """Makes and scores each candidate; after Ctrl-C what is made so far stands."""
+    made: list[Evaluation] = []
+    failed: list[Refusal] = []
+    hopeless: dict[float, float] = {}
+    with steps.step("Making and scoring candidates", total=len(candidates)) as step:
+        try:
+            for candidate in candidates:
+                reason = _no_hope(candidate, hopeless, bench.max_drop)
+                if reason:
+                    failed.append(Refusal(candidate, reason, "not_tried"))
+                else:
+                    _make_one(candidate, bench, made, failed)
+                    if made and made[-1].candidate == candidate and candidate.scheme == "fp32":
+                        hopeless[candidate.level] = min(made[-1].drop, hopeless.get(candidate.level, float("inf")))
+                step.advance()
+            for extra in mixed_candidates(made, bench):
+                _make_one(extra, bench, made, failed)
+        except KeyboardInterrupt:
+            if not made:
+                raise
+            tried = {item.candidate for item in made} | {item.candidate for item in failed}
+            failed += [Refusal(c, "the build was interrupted", "not_tried") for c in candidates if c not in tried]
+            return made, failed, True
+        cached = sum(item.from_cache for item in made)
+        step.done(f"{len(made)} made{f' ({cached} from the cache)' if cached else ''}, {len(failed)} not")
+    if not made:
+        raise ValidationFailed("no candidate could be made: " + "; ".join(item.reason for item in failed))
+    return made, failed, False
+
+
+HOPELESS = 2.0
+"""A cut whose float model already loses so many times the allowed drop is not tried in other schemes."""
+
+
+def _no_hope(candidate: Candidate, drops: dict[float, float], max_drop: float) -> str:
+    drop = drops.get(candidate.level)
+    if candidate.level == 0 or drop is None or drop <= HOPELESS * max_drop:
+        return ""
+    return f"this cut loses {drop:.2f} even in fp32, where {max_drop:g} is allowed"
+
+
+def _make_one(candidate: Candidate, bench: Workbench, made: list[Evaluation], failed: list[Refusal]) -> None:
+    try:
+        made.append(evaluate(candidate, bench))
+    except ValidationFailed as error:
+        failed.append(Refusal(candidate, str(error), "failed"))
+    except InputError as error:
+        failed.append(Refusal(candidate, str(error), "refused"))
+
+
+def _price(
+    made: list[Evaluation], bench: Workbench, request: Request, steps: Steps, interrupted: bool
+) -> tuple[list[Priced], tuple[str, ...]]:
+    with steps.step("Pricing them for the device") as step:
+        pricing = price(made, bench.sets.selection, request.profile, request.threads, count=not interrupted)
+        priced = [
+            Priced(item, estimate, request.budget.excess(estimate))
+            for item in made
+            for estimate in [pricing.estimates[item.candidate.id]]
+        ]
+        step.done(request.profile.title)
+    for note in pricing.notes:
+        steps.say(note)
+    return priced, pricing.notes
+
+
+def _passed(checks: tuple[Any, ...]) -> str:
+    failed = [check.name for check in checks if check.passed is False]
+    left = [check.name for check in checks if check.passed is None]
+    text = f"failed: {', '.join(failed)}" if failed else "passed"
+    return f"{text}; not checked: {', '.join(left)}" if left else text
+
+
+def _exit_code(report: Report, choice: Choice, interrupted: bool) -> int:
+    if interrupted:
+        return 130
+    if choice.chosen is None:
+        return 3
+    return 0 if report.verdict.passed else 4

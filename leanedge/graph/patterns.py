@@ -78,7 +78,7 @@ def add_constant(model: ir.Model, name: str, array: Array) -> ir.Value:
     while name in model.graph.initializers:
         name += "_"
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
-    value.const_value = ir.tensor(np.ascontiguousarray(array), name=name)
+    value.const_value = ir.tensor(np.array(array, order="C"), name=name)
     model.graph.register_initializer(value)
     return value
 

@@ -221,9 +221,9 @@ def _size_legend(largest: float, radius: Callable[[float], float]) -> list[Marku
         size = float(f"{largest * share:.1g}")
         text, reach = round_quantity(size, "bytes"), radius(size)
         parts.append(_text(right, middle + 4, text, "end", "tick"))
-        right -= text_width(text) + reach + 2
+        right -= text_width(text) + reach + 6
         parts.append(element("circle", cx=right, cy=middle, r=min(reach, 15.0), class_="dot size"))
-        right -= reach + 10
+        right -= reach + 12
     parts.append(_text(right, middle + 4, "area: bytes of the model", "end", "tick"))
     return parts
 

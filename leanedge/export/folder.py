@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "REPORTS", "FileEntry", "check_folder", "list_files", "write_folder", "write_manifest"]
 
 MANIFEST = "manifest.json"
-REPORTS = ("report.html", "report.json", "report.md", "report.xml", "validation.json")
+REPORTS = ("report.html", "report.json", "report.md", "report.xml")
 """Files that hold times or measurements, so that they have no hash in the manifest."""
 
 _SCHEMA = 1

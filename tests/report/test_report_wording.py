@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 from made_up_report import make_report
 
 from leanedge.figures import Figure, unavailable
+from leanedge.names import SCHEMES
 from leanedge.report import wording
-from leanedge.report.content import Report, Verdict
+from leanedge.report.content import STATUSES, Report, Verdict
+
+
+def test_every_name_has_words() -> None:
+    assert set(wording.SCHEME_TITLES) == set(SCHEMES)
+    assert set(wording.STATUS_WORDS) == set(STATUSES)
 
 
 def ms(value: float, **detail: object) -> Figure:

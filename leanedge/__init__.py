@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from leanedge.version import __version__
+
 if TYPE_CHECKING:
     from leanedge.pipeline import Result as Result
     from leanedge.pipeline import build as build
 
 __all__ = ["Result", "__version__", "build"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

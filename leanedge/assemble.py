@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import leanedge
 from leanedge.cache import digest
 from leanedge.cost.flash import runtime_bytes
 from leanedge.evaluate import pruned, runtime_versions
@@ -15,7 +16,7 @@ from leanedge.export.folder import list_files, write_folder, write_manifest
 from leanedge.figures import Figure, unavailable
 from leanedge.graph.layers import activation_bytes, describe_layers
 from leanedge.graph.operators import find_operators
-from leanedge.plan import plan_of
+from leanedge.plan import Plan, plan_of
 from leanedge.proof import proving_of, verdict_of
 from leanedge.report import content
 from leanedge.report.html import write_html
@@ -24,10 +25,10 @@ from leanedge.report.junit import write_junit
 from leanedge.report.markdown import write_markdown
 from leanedge.revalidate import keep_for_revalidation
 from leanedge.target import load_target
+from leanedge.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from leanedge.budget import Estimate
     from leanedge.candidates import Refusal
@@ -99,7 +100,7 @@ def write_output(found: Findings) -> content.Report:
         write_junit(report, folder / "report.xml")
         write_manifest(
             folder,
-            versions={"leanedge": leanedge.__version__, **runtime_versions()},
+            versions={"leanedge": __version__, **runtime_versions()},
             seeds={"split": found.request.seed},
             hashes={
                 "model": found.loaded.source_sha256,
@@ -112,7 +113,7 @@ def write_output(found: Findings) -> content.Report:
     return made[0]
 
 
-def _plan(found: Findings, chosen: Evaluation) -> leanedge.plan.Plan:
+def _plan(found: Findings, chosen: Evaluation) -> Plan:
     ids = [operator.id for operator in find_operators(found.bench.graph)]
     return plan_of(
         chosen,
@@ -129,7 +130,7 @@ def make_report(found: Findings, files: tuple[content.FileEntry, ...]) -> conten
     request, bench, chosen = found.request, found.bench, found.choice.chosen
     checks = found.proof.checks if found.proof else ()
     return content.Report(
-        tool=content.ToolInfo(leanedge.__version__, runtime_versions()),
+        tool=content.ToolInfo(__version__, runtime_versions()),
         target=content.TargetInfo(
             request.profile.name,
             request.profile.title,
@@ -149,9 +150,34 @@ def make_report(found: Findings, files: tuple[content.FileEntry, ...]) -> conten
         else content.Verdict(False, (content.Check("fits", False, found.choice.why, "budget and --max-drop"),)),
         notes=(*bench.sets.notes, *found.notes),
         interrupted=found.interrupted,
-        commands=(f"leanedge build --target {request.profile.name}",),
+        commands=(_command(found),),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _command(found: Findings) -> str:
+    """The command line that asks for the same again."""
+    request = found.request
+    words = ["leanedge", "build", found.loaded.where, "--target", request.profile.name]
+    if isinstance(request.data, (str, Path)):
+        words += ["--data", str(request.data)]
+    limits = {name: limit for name, limit in request.budget.to_dict().items() if limit is not None}
+    if limits:
+        words += [
+            "--budget",
+            ",".join(f"{_WORDS[name][0]}={limit:g}{_WORDS[name][1]}" for name, limit in limits.items()),
+        ]
+    words += ["--max-drop", f"{request.max_drop:g}", "--objective", request.objective]
+    words += ["--threads", str(request.threads), "--seed", str(request.seed)]
+    return shlex.join(words)
+
+
+_WORDS = {
+    "latency_ms": ("latency", "ms"),
+    "ram_bytes": ("ram", "B"),
+    "flash_bytes": ("flash", "B"),
+    "energy_uj": ("energy", "uJ"),
+}
 
 
 def _model_first(files: tuple[content.FileEntry, ...], chosen: Priced | None) -> tuple[content.FileEntry, ...]:

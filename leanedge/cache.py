@@ -16,7 +16,16 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["cache_root", "cached_folder", "cached_json", "code_version", "digest", "find_json", "keep_json"]
+__all__ = [
+    "cache_root",
+    "cached_folder",
+    "cached_json",
+    "code_version",
+    "digest",
+    "find_json",
+    "keep_json",
+    "results_root",
+]
 
 
 def cache_root() -> Path:
@@ -25,6 +34,11 @@ def cache_root() -> Path:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "leanedge"
+
+
+def results_root() -> Path:
+    """Where results are filed; programs and root file systems have folders of their own beside it."""
+    return cache_root() / "results"
 
 
 def digest(*parts: Any) -> str:
@@ -103,7 +117,7 @@ def keep_json(kind: str, key: str, content: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _json_path(kind: str, key: str) -> Path:
-    return cache_root() / kind / key[:2] / f"{key}.json"
+    return results_root() / kind / key[:2] / f"{key}.json"
 
 
 def cached_folder(kind: str, key: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
@@ -112,7 +126,7 @@ def cached_folder(kind: str, key: str, make: Callable[[Path], None]) -> tuple[Pa
     Returns:
         The folder (not to be changed), and whether it came from the cache.
     """
-    path = cache_root() / kind / key[:2] / key
+    path = results_root() / kind / key[:2] / key
     if path.is_dir():
         return path, True
     path.parent.mkdir(parents=True, exist_ok=True)

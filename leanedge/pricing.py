@@ -160,5 +160,5 @@ def _ram(item: Evaluation, one: Samples, profile: DeviceProfile) -> Figure:
     detail = {**found["detail"], "runtime": found["runtime"], "machine": found["machine"], "cached": from_cache}
     if profile.name == "host":
         return Figure(found["value"], "bytes", "measured", detail)
-    detail["by"] = "the same runtime and model on this machine stand in for the device"
+    detail["by"] = "the same runtime and model"
     return Figure(found["value"], "bytes", "predicted", detail)

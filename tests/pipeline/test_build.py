@@ -1,0 +1,162 @@
+"""The main job, from a model and samples to a proved artifact, on a small model made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import small_classifier
+
+import leanedge
+from leanedge.report.terminal import silent_steps
+from leanedge.revalidate import revalidate
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_results(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of this module only; the emulator's root stays where `tools/get-programs` put it."""
+    monkeypatch.setattr("leanedge.cache.results_root", lambda: cache)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return small_classifier.write(tmp_path_factory.mktemp("model"))
+
+
+def test_a_build_for_an_emulated_board_passes_and_says_how_each_figure_is_known(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = leanedge.build(inputs[0], target="rpi4", data=inputs[1], output=tmp_path / "out")
+
+    assert result.exit_code == 0, result.summary()
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["verdict"]["passed"]
+    checks = {check["name"]: check["passed"] for check in report["verdict"]["checks"]}
+    assert checks["test.accuracy"] is True
+    assert any(name.startswith("emulator.") and passed for name, passed in checks.items()), checks
+    figures = report["figures"]
+    assert figures["flash_bytes"]["how"] == "proved"
+    assert figures["flash_bytes"]["value"] == sum(file["bytes"] for file in report["artifact"]["files"])
+    assert figures["latency_ms"]["how"] == "predicted"
+    assert figures["accuracy"]["how"] == "measured"
+    assert figures["accuracy"]["detail"]["n"] == report["data"]["sets"]["test"]
+    for name in ("report.html", "report.md", "report.xml", "manifest.json", "plan.json"):
+        assert (tmp_path / "out" / name).is_file(), name
+    made = [row for row in report["candidates"] if row["status"] not in ("refused", "not_tried", "failed")]
+    assert {row["scheme"] for row in made} >= {"fp32", "fp16", "w8a8"}
+    assert {row["runtime"] for row in made} >= {"onnxruntime", "ai_edge_litert"}
+    assert all(row["reason"] for row in report["candidates"] if row["status"] not in ("chosen", "fits"))
+
+
+def test_a_plan_builds_the_same_bytes_again(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "first")
+    monkeypatch.setattr("leanedge.cache.results_root", lambda: tmp_path / "another-cache")
+    plan = tmp_path / "first/plan.json"
+    again = leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "again", plan=plan)
+
+    assert again.report.artifact == first.report.artifact
+    for name in ("plan.json", "samples.npz", "rules.json", "manifest.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
+
+
+def test_a_second_build_repeats_nothing(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leanedge.build(inputs[0], target="rpi4", data=inputs[1], output=tmp_path / "out")
+
+    def fails(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    for name in ("leanedge.evaluate.make", "leanedge.proof.emulate", "leanedge.targets._linux.trial.run_job"):
+        monkeypatch.setattr(name, fails)
+    result = leanedge.build(inputs[0], target="rpi4", data=inputs[1], output=tmp_path / "out")
+    assert result.exit_code == 0
+    assert any("cached" in check.detail for check in result.report.verdict.checks)
+
+
+def test_nothing_fits_is_an_answer_that_says_by_how_much(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    result = leanedge.build(inputs[0], target="host", data=inputs[1], budget="flash=200B", output=tmp_path / "out")
+
+    assert result.exit_code == 3
+    assert result.artifact is None
+    assert result.report.chosen is None
+    rows = [row for row in result.report.candidates if row.figures]
+    assert rows
+    for row in rows:
+        size = row.figures["flash_bytes"].value
+        assert size is not None
+        assert row.excess["flash_bytes"] == size - 200
+
+
+def test_the_budget_decides(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    dense = leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "free", max_drop=0)
+    sizes = sorted(
+        row.figures["flash_bytes"].value or 0 for row in dense.report.candidates if row.figures and row.scheme != "fp32"
+    )
+    limit = sizes[len(sizes) // 2]
+    bound = leanedge.build(
+        inputs[0], target="host", data=inputs[1], budget=f"flash={limit:.0f}B", max_drop=100, output=tmp_path / "bound"
+    )
+    assert bound.exit_code in (0, 4)
+    assert (bound.report.figures["flash_bytes"].value or 0) <= limit
+
+
+def test_without_an_emulator_the_artifact_stands_and_says_so(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leanedge.errors import MissingProgram
+
+    def missing(*_: object, **__: object) -> None:
+        raise MissingProgram("qemu-aarch64 is not on PATH", hint="get it")
+
+    monkeypatch.setattr("leanedge.targets._linux.trial.run_job", missing)
+    monkeypatch.setattr("leanedge.cache.results_root", lambda: tmp_path / "cache")
+    result = leanedge.build(inputs[0], target="rpi4", data=inputs[1], output=tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.artifact is not None
+    left = [check for check in result.report.verdict.checks if check.passed is None]
+    assert left
+    assert all("not checked" in check.detail for check in left)
+    latency = result.report.figures["latency_ms"]
+    assert (latency.value, latency.how) == (None, "unavailable")
+
+    strict = leanedge.build(
+        inputs[0], target="rpi4", data=inputs[1], output=tmp_path / "strict", require_validation=True
+    )
+    assert strict.exit_code == 4
+
+
+def test_validate_sees_a_changed_file_and_changed_outputs(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "out")
+    assert revalidate(tmp_path / "out", "host", silent_steps()).passed
+
+    samples = dict(np.load(tmp_path / "out/samples.npz"))
+    samples["output:logits"] = samples["output:logits"] + 1
+    np.savez_compressed(tmp_path / "out/samples.npz", **samples)
+    verdict = revalidate(tmp_path / "out", "host", silent_steps())
+    assert [check.name for check in verdict.checks if check.passed is False] == ["files", "host.outputs"]
+
+
+def test_a_model_in_memory_and_arrays_build_too(tmp_path: Path) -> None:
+    model = small_classifier.classifier()
+    data = small_classifier.samples(model)
+    result = leanedge.build(model, target="host", data=data, output=tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.to_dict()["model"]["name"]
+    assert "accuracy" in result.to_dict()["figures"]
+
+
+def test_the_original_is_not_changed(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    before = onnx.load(inputs[0]).SerializeToString()
+    leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "out")
+    assert onnx.load(inputs[0]).SerializeToString() == before

@@ -13,15 +13,21 @@ from leanedge.program.simulate.real import REAL_KINDS, dequantize, quantize, rea
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from leanedge.program.types import Program, ProgramOperator, ProgramTensor
+    from leanedge.program.simulate.integer import Arithmetic, Kernel
+    from leanedge.program.types import Kind, Program, ProgramOperator
 
 __all__ = ["simulate", "simulate_tensors"]
 
 Array = np.ndarray[Any, Any]
 
 
-def simulate(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def simulate(program: Program, inputs: Mapping[str, Array], arithmetic: Arithmetic = "tflm") -> dict[str, Array]:
     """Output -> array, both in the source model's names and layout.
+
+    Args:
+        program: Float, integer or mixed.
+        inputs: Input -> array.
+        arithmetic: Whose reference kernels; they differ in the rounding of fully_connected alone.
 
     Raises:
         ValueError: An input has another shape than the Program's, or an operator mixes integers and floats in a way
@@ -31,7 +37,7 @@ def simulate(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
     for port in program.inputs:
         array = np.asarray(inputs[port.name])
         fed[port.tensor] = array if port.permutation is None else array.transpose(port.permutation)
-    tensors = simulate_tensors(program, fed)
+    tensors = simulate_tensors(program, fed, arithmetic)
     outputs = {}
     for port in program.outputs:
         array = tensors[port.tensor]
@@ -39,7 +45,7 @@ def simulate(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return outputs
 
 
-def simulate_tensors(program: Program, fed: Mapping[str, Array]) -> dict[str, Array]:
+def simulate_tensors(program: Program, fed: Mapping[str, Array], arithmetic: Arithmetic = "tflm") -> dict[str, Array]:
     """Every tensor of the Program in its own layout and type, given its input tensors."""
     held: dict[str, Array] = {}
     for name, tensor in program.tensors.items():
@@ -51,12 +57,14 @@ def simulate_tensors(program: Program, fed: Mapping[str, Array]) -> dict[str, Ar
             raise ValueError(f"{name} has shape {tensor.shape}, not {array.shape}")
         held[name] = array.astype(tensor.dtype)
     for operator in program.operators:
-        results = _run(program, operator, [held[name] for name in operator.inputs])
+        results = _run(program, operator, [held[name] for name in operator.inputs], INTEGER_KERNELS[arithmetic])
         held.update(zip(operator.outputs, results, strict=True))
     return held
 
 
-def _run(program: Program, operator: ProgramOperator, arrays: list[Array]) -> list[Array]:
+def _run(
+    program: Program, operator: ProgramOperator, arrays: list[Array], kernels: Mapping[Kind, Kernel]
+) -> list[Array]:
     inputs = [program.tensors[name] for name in operator.inputs]
     outputs = [program.tensors[name] for name in operator.outputs]
     if operator.kind in MOVING_KINDS:
@@ -66,13 +74,9 @@ def _run(program: Program, operator: ProgramOperator, arrays: list[Array]) -> li
     if operator.kind == "quantize" and inputs[0].dtype == "float32":
         return [quantize(arrays[0], outputs[0])]
     integer = [tensor.dtype in ("int8", "int32") for tensor in (*inputs, *outputs)]
-    if all(integer) and operator.kind in INTEGER_KERNELS:
-        return [INTEGER_KERNELS[operator.kind](operator, inputs, outputs, arrays)]
+    if all(integer) and operator.kind in kernels:
+        return [kernels[operator.kind](operator, inputs, outputs, arrays)]
     if not any(integer) and operator.kind in REAL_KINDS:
         return [real_kernel(operator, outputs[0], arrays)]
-    types = ", ".join(_type(tensor) for tensor in (*inputs, *outputs))
+    types = ", ".join(tensor.dtype for tensor in (*inputs, *outputs))
     raise ValueError(f"{operator.source}: no reference for {operator.kind} of {types}")
-
-
-def _type(tensor: ProgramTensor) -> str:
-    return tensor.dtype

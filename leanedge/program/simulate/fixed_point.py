@@ -24,6 +24,7 @@ __all__ = [
     "rescale",
     "rounding_shift",
     "scale_by",
+    "scale_by_once",
     "tanh",
 ]
 
@@ -75,6 +76,12 @@ def scale_by(number: Array, multiplier: Any, power: Any) -> Array:
     power = np.asarray(power, np.int64)
     left, right = np.maximum(power, 0), np.maximum(-power, 0)
     return rounding_shift(doubling_high_product(number << left, multiplier), right)
+
+
+def scale_by_once(number: Array, multiplier: int, power: int) -> Array:
+    """The same product rounded once, half up: what LiteRT's fully_connected does on its own account."""
+    shift = 31 - power
+    return (number * multiplier + (1 << (shift - 1))) >> shift
 
 
 def _saturate(number: Array) -> Array:

@@ -1,8 +1,10 @@
-"""Integer kernels in numpy, bit for bit those of TensorFlow Lite Micro's reference kernels."""
+"""Integer kernels in numpy, bit for bit those of TensorFlow Lite Micro's and LiteRT's reference kernels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from leanedge.program.simulate.fixed_point import (
     rescale,
     rounding_shift,
     scale_by,
+    scale_by_once,
     tanh,
 )
 from leanedge.program.simulate.windows import convolve, depthwise_convolve, spread, windows
@@ -33,12 +36,12 @@ from leanedge.program.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from leanedge.compress.types import TensorQuant
     from leanedge.program.types import Activation, Kind, ProgramOperator, ProgramTensor
 
-__all__ = ["INTEGER_KERNELS"]
+__all__ = ["INTEGER_KERNELS", "Arithmetic", "Kernel"]
 
 Array = np.ndarray[Any, Any]
 
@@ -124,14 +127,18 @@ def _transpose_conv(
 
 
 def _fully_connected(
-    operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
+    operator: ProgramOperator,
+    inputs: list[ProgramTensor],
+    outputs: list[ProgramTensor],
+    arrays: list[Array],
+    round_product: Callable[[Array, int, int], Array] = scale_by,
 ) -> Array:
     options, out = operator.options, outputs[0]
     assert isinstance(options, FullyConnectedOptions)
     # float64 holds every sum of int8 products exactly and is far faster than integers.
     total = _centred(inputs[0], arrays[0]).astype(np.float64) @ arrays[1].astype(np.float64).T
     multiplier, power = _product_scale(inputs[0], inputs[1], out)
-    scaled = scale_by(total.astype(np.int64) + arrays[2], multiplier, power)
+    scaled = round_product(total.astype(np.int64) + arrays[2], multiplier, power)
     return _finish(scaled.reshape(out.shape), out, options.activation)
 
 
@@ -356,9 +363,12 @@ def _pick(
     return np.asarray(np.maximum(*arrays) if operator.kind == "maximum" else np.minimum(*arrays))
 
 
-INTEGER_KERNELS: Mapping[
-    Kind, Callable[[ProgramOperator, list[ProgramTensor], list[ProgramTensor], list[Array]], Array]
-] = {
+Arithmetic = Literal["tflm", "litert"]
+"""Whose reference kernels: TensorFlow Lite Micro's or LiteRT's (and tflite-runtime's)."""
+
+Kernel = Callable[["ProgramOperator", "list[ProgramTensor]", "list[ProgramTensor]", "list[Array]"], Array]
+
+_MICRO: Mapping[Kind, Kernel] = {
     "conv_2d": _conv,
     "depthwise_conv_2d": _conv,
     "transpose_conv": _transpose_conv,
@@ -383,5 +393,10 @@ INTEGER_KERNELS: Mapping[
     "prelu": _prelu,
     "resize_bilinear": _resize_bilinear,
     "quantize": _requantize,
+}
+
+INTEGER_KERNELS: Mapping[Arithmetic, Mapping[Kind, Kernel]] = {
+    "tflm": _MICRO,
+    "litert": {**_MICRO, "fully_connected": partial(_fully_connected, round_product=scale_by_once)},
 }
 """Kinds that calculate; those that only move numbers are in `movement`."""

@@ -1,0 +1,101 @@
+"""Linux devices that run LiteRT or tflite-runtime: one .tflite file, fp32, fp16 storage, int8, dynamic int8."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leanedge.errors import ValidationFailed
+from leanedge.export.tflite_check import check_tflite, integer_outputs
+from leanedge.export.tflite_file import export_tflite
+from leanedge.export.tflite_prefix import boundaries, write_prefix
+from leanedge.program.fill import fill
+from leanedge.program.structure import structure
+from leanedge.target import Artifact, Pair, Target, Trace, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from leanedge.compress.types import Compressed
+    from leanedge.profile import DeviceProfile
+
+__all__ = ["TARGET"]
+
+_FILE = "model.tflite"
+Array = np.ndarray[Any, Any]
+
+
+def _export(compressed: Compressed, folder: Path) -> Artifact:
+    program = fill(structure(compressed.graph), compressed.quant)
+    path = folder / _FILE
+    export_tflite(program, path, fp16=compressed.scheme == "fp16")
+    artifact = Artifact(
+        kind="linux_tflite",
+        runtime="ai_edge_litert",
+        folder=folder,
+        files=(_FILE,),
+        input_layouts={port.name: port.permutation for port in program.inputs},
+        output_layouts={port.name: port.inverse for port in program.outputs},
+        integer_outputs=integer_outputs(program),
+    )
+    try:
+        check_tflite(compressed, program, path, _open(artifact, 1), _open(artifact, 1, "reference"))
+    except BaseException:
+        path.unlink(missing_ok=True)  # a file that fails its check is not emitted
+        raise
+    return artifact
+
+
+def _open(artifact: Artifact, threads: int, kernels: str = "") -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    from leanedge.targets._linux.runner import RunnerError, open_model
+
+    try:
+        session = open_model(artifact.runtime, artifact.model_path, threads, kernels)
+    except RunnerError as error:
+        raise ValidationFailed(f"its runtime refuses it: {error}", where=str(artifact.model_path)) from error
+
+    def run(sample: Mapping[str, Array]) -> dict[str, Array]:
+        fed = {name: _moved(sample[name], artifact.input_layouts[name]) for name in artifact.input_layouts}
+        return {name: _moved(array, artifact.output_layouts[name]) for name, array in session.run(fed).items()}
+
+    return run
+
+
+def _moved(array: Array, permutation: tuple[int, ...] | None) -> Array:
+    return array if permutation is None else np.ascontiguousarray(array.transpose(permutation))
+
+
+def _run(trial: Trial, profile: DeviceProfile) -> Trace:
+    from leanedge.targets._linux import run_trial
+
+    trace: Trace = run_trial(trial, profile)
+    return trace
+
+
+def _prefix(artifact: Artifact, tensor: str, folder: Path) -> Artifact:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_prefix(artifact.model_path, tensor, folder / _FILE)
+    return replace(artifact, folder=folder, files=(_FILE,), output_layouts={tensor: None}, integer_outputs=())
+
+
+TARGET = Target(
+    kind="linux_tflite",
+    runtimes=("ai_edge_litert", "tflite_runtime"),
+    rules="tflite",
+    schemes=("fp32", "fp16", "w8a8", "w8a8_pt", "w8a8_dynamic", "mixed"),
+    patterns=("dense", "channel"),
+    needs=("ai_edge_litert",),
+    export=_export,
+    open=_open,
+    run=_run,
+    # tflite-runtime has no XNNPACK kernels for int8: what it gives equals LiteRT's reference kernels.
+    pairs=(
+        Pair("ai_edge_litert", "", "ai_edge_litert", ""),
+        Pair("tflite_runtime", "", "ai_edge_litert", "reference"),
+    ),
+    prefix=_prefix,
+    boundaries=lambda artifact: boundaries(artifact.model_path),
+)

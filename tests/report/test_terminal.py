@@ -8,7 +8,6 @@ from made_up_report import make_report
 from rich.console import Console
 
 from leanedge.doctor import Finding
-from leanedge.errors import UsageError
 from leanedge.profile import list_profiles, load_profile
 from leanedge.report import terminal
 from leanedge.report.content import Report, Verdict
@@ -175,12 +174,6 @@ def test_a_verdict_alone(report: Report) -> None:
     console = plain()
     terminal.print_verdict(console, report.verdict)
     assert written(console).splitlines()[-1] == "Passed: 4 of 4 checks passed; not checked: on the device"
-
-
-def test_an_error_is_shown_whole() -> None:
-    console = plain()
-    terminal.print_error(console, UsageError("no [such] target", where="--target", hint="pick one"))
-    assert written(console) == "error: --target: no [such] target\n  to do: pick one\n"
 
 
 @pytest.mark.parametrize("console", [plain(), tty()])

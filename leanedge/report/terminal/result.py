@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from leanedge.errors import LeanEdgeError
     from leanedge.figures import Figure
     from leanedge.report.content import CandidateRow, Check, Report, Verdict
 
-__all__ = ["print_error", "print_result", "print_verdict"]
+__all__ = ["print_result", "print_verdict"]
 
 SHOWN_CANDIDATES = 8
 WIDE = 112
@@ -28,11 +27,6 @@ WIDE = 112
 
 _WORD_STYLES = {"passed": "bold green", "failed": "bold red", "not checked": "bold yellow", "chosen": "bold cyan"}
 _COSTS = (("latency_ms", "latency"), ("flash_bytes", "flash"), ("ram_bytes", "RAM"), ("energy_uj", "energy"))
-
-
-def print_error(console: Console, error: LeanEdgeError) -> None:
-    """An error of ours: what, where, what is allowed, what to do."""
-    console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
 
 
 def print_result(console: Console, report: Report, folder: Path | None = None, *, verbose: bool = False) -> None:

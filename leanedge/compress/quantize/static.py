@@ -9,6 +9,7 @@ import numpy as np
 from leanedge.compress.quantize.bias_correction import before_activation, channel_axis, channel_mean, float_means
 from leanedge.compress.quantize.calibrate import calibrate
 from leanedge.compress.quantize.dynamic import quantize_tables
+from leanedge.compress.quantize.logarithm import feeds_logarithm
 from leanedge.compress.quantize.placement import place
 from leanedge.compress.quantize.staged import OperatorRunner, Store
 from leanedge.compress.quantize.weights import (
@@ -46,6 +47,8 @@ def quantize_static(
     float_operators: frozenset[str],
 ) -> QuantSpec:
     """Quantizes every operator that the rules allow; see `leanedge.compress.quantize.quantize`."""
+    if not rules.whole:
+        float_operators |= feeds_logarithm(graph, samples)
     placement = place(graph, rules, float_operators)
     activations = calibrate(graph, placement, samples)
     constants = _rounded(graph, placement, rules, activations, scheme == "w8a8_pt")

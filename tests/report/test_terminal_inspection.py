@@ -33,7 +33,7 @@ def test_layers_stand_in_aligned_lines() -> None:
         "net.onnx  opset 17",
         "inputs: x float32 [1, 3, 16, 16]",
         "outputs: x float32 [1, 3, 16, 16]",
-        "#  operator  kind         output     MACs    share  weights",
+        "#  operator  kind        output     MACs    share  weights",
         "1  conv [1]  conv     1x8x16x16   1.50 M  100.0 %    864 B",
     ]
     assert lines[5].split() == ["2", "odd", "NonZero", "?", "unknown", "–"]

@@ -13,15 +13,16 @@ import numpy as np
 _SENTENCE = re.compile(r"[A-Z][a-z][^.!?\n]*(?:\n[^.!?\n]+)*[.!?](?=\s|$)")
 
 
-def sentences(seed: int) -> list[str]:
-    """All distinct sentences of 5 to 40 plain words, shuffled by `seed`.
+def sentences(seed: int, folder: Path | None = None) -> list[str]:
+    """All distinct sentences of 5 to 40 plain words under `folder` (default: the standard library), shuffled by `seed`.
 
     They depend on the Python version, so figures are compared on one machine.
     """
-    folder = Path(sysconfig.get_paths()["stdlib"])
+    folder = folder or Path(sysconfig.get_paths()["stdlib"])
     found: dict[str, None] = {}
     for path in sorted([*folder.glob("*.py"), *folder.glob("[a-z]*/*.py")]):
-        if "site-packages" in path.parts or "test" in path.parent.name:
+        inside = path.relative_to(folder).parts[:-1]
+        if "site-packages" in inside or any("test" in part for part in inside):
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old escapes in the library's own files

@@ -174,8 +174,8 @@ def test_a_wrong_value_is_refused(tmp_path: Path, changes: dict[str, str], messa
 
 def test_the_emulator_can_not_be_a_core_that_does_not_exist(tmp_path: Path) -> None:
     emulator = (
-        "{cpu: max, cores: 1, max_hz: 1e9, implementer: 0x41, architecture: 8, variant: 0, part: 0xd08, revision: 3, features: [fp],"
-        " hardware: null, board_revision: null, model: null, source: data sheet 1}"
+        "{cpu: max, cores: 1, max_hz: 1e9, implementer: 0x41, architecture: 8, variant: 0, part: 0xd08, revision: 3,"
+        " features: [fp], hardware: null, board_revision: null, model: null, source: data sheet 1}"
     )
     with pytest.raises(ProfileError, match="'max' is no core"):
         _load(tmp_path, _smallest(emulator=emulator))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from leanedge.graph.model import Graph
     from leanedge.graph.operators import Operator
 
-__all__ = ["ELEMENTWISE", "UNARY", "choose_layouts"]
+__all__ = ["ELEMENTWISE", "UNARY", "choose_layouts", "chosen_along_axis", "reduced_axes"]
 
 ELEMENTWISE = frozenset({"add", "sub", "mul", "div"})
 UNARY = frozenset({"clip", "sigmoid", "tanh", "hard_swish", "hard_sigmoid", "leaky_relu"})
@@ -36,7 +36,7 @@ def choose_layouts(graph: Graph, operators: Sequence[Operator]) -> dict[str, Arr
         values = _spatial(graph, (*operator.inputs, *operator.outputs))
         if operator.kind in _ANCHORS or _pools_globally(graph, operator):
             anchored.update(values)
-        if operator.kind in _ANCHORS or operator.kind in _KEEPS_LAYOUT:
+        if operator.kind in _ANCHORS or operator.kind in _KEEPS_LAYOUT or _keeps_here(graph, operator):
             for value in values[1:]:
                 if len(graph.shape(value) or ()) == len(graph.shape(values[0]) or ()):
                     classes.join(values[0], value)
@@ -78,6 +78,21 @@ def _spatial(graph: Graph, values: Sequence[str]) -> list[str]:
 
 def _pools_globally(graph: Graph, operator: Operator) -> bool:
     return graph.node_by_name[operator.id].op_type == "GlobalAveragePool"
+
+
+def _keeps_here(graph: Graph, operator: Operator) -> bool:
+    """A softmax over the channels (the last axis then), or a constant choice along an axis."""
+    node = graph.node_by_name[operator.id]
+    if operator.kind == "softmax":
+        return bool(attribute(node, "axis", -1) == 1)
+    return operator.kind == "gather" and chosen_along_axis(graph, operator) is not None
+
+
+def chosen_along_axis(graph: Graph, operator: Operator) -> np.ndarray[Any, Any] | None:
+    """The indices of a gather that picks along an axis of a computed value, so that the rank stays; else None."""
+    data, indices = (str(value.name) for value in graph.node_by_name[operator.id].inputs if value is not None)
+    found = graph.constants.get(indices)
+    return found if found is not None and found.ndim == 1 and data not in graph.constants else None
 
 
 def _only_ones_change(graph: Graph, before: str, after: str) -> bool:

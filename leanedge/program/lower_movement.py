@@ -8,6 +8,7 @@ import numpy as np
 
 from leanedge.graph.model import attribute
 from leanedge.program.arrangement import Arrangement, like, same_order
+from leanedge.program.layouts import chosen_along_axis
 from leanedge.program.types import (
     ConcatenationOptions,
     GatherOptions,
@@ -169,7 +170,13 @@ def lower_gather(builder: Builder, operator: Operator) -> None:
         index = builder.made_up(f"{operator.output}.indices", chosen, "index")
     else:
         index = builder.read(indices, Arrangement.same(builder.shape(indices)))
-    source = builder.read(data, Arrangement.same(shape))
-    output, finish = builder.write_as(operator.output, Arrangement.same(builder.shape(operator.output)))
+    layout = builder.layout(data) if data not in builder.graph.constants else Arrangement.same(shape)
+    if chosen_along_axis(builder.graph, operator) is None or (layout.moves and len(layout.shape) == 2):
+        layout = Arrangement.same(shape)
+    axis = layout.axis(axis)
+    source = builder.read(data, layout)
+    result = builder.shape(operator.output)
+    target = like(layout, result) if len(result) == len(shape) else Arrangement.same(result)
+    output, finish = builder.write_as(operator.output, target)
     builder.emit("gather", [source, index], [output], GatherOptions(axis))
     finish()

@@ -72,10 +72,7 @@ def prune_channels(
     plans: dict[tuple[int, ...], Mapping[str, Array]] = {}
     for measure, spread in choices:
         rankings = statistics.rankings[measure]
-        if spread == "uniform":
-            start = share_uniformly(macs, target, floors, steps)
-        else:
-            start = macs.sizes
+        start = share_uniformly(macs, target, floors, steps) if spread == "uniform" else macs.sizes
         counts = share_globally(macs, target, rankings, floors, steps, start)
         if (counts < macs.sizes).any():
             kept = {
@@ -93,7 +90,7 @@ def prune_channels(
     if len(plans) > 1 and judged.any():
         best = min(plans.values(), key=lambda kept: _error(statistics, kept, number[~judged], number[judged]))
     kept_outputs = _kept_outputs(statistics, best)
-    pruned, _ = refit(cut(statistics.graph, best), statistics, kept_outputs, statistics.samples, number)
+    pruned = refit(cut(statistics.graph, best), statistics, kept_outputs, statistics.samples, number)
     return pruned, _masks(statistics.graph, kept_outputs)
 
 
@@ -106,7 +103,7 @@ def _step(size: int, unit: int, multiple: int) -> int:
 
 def _error(statistics: Statistics, kept: Mapping[str, Array], fitted: Array, judged: Array) -> float:
     """Mean over the outputs of their squared error on samples that were not fitted, as a fraction of the variance."""
-    pruned, _ = refit(
+    pruned = refit(
         cut(statistics.graph, kept),
         statistics,
         _kept_outputs(statistics, kept),

@@ -79,7 +79,8 @@ class Regression:
         taps = []
         for tap in product(*(range(size) for size in self.kernel)):
             places = zip(starts, tap, self.strides, self.dilations, strict=True)
-            taps.append(image[(slice(None), *(s * stride + t * spread for s, t, stride, spread in places))])
+            at = tuple(s * stride + t * spread for s, t, stride, spread in places)
+            taps.append(image[(slice(None), *at)])
         rows: Array = np.stack(taps, axis=-1).transpose(1, 0, 2).reshape(len(positions), -1)
         return rows
 
@@ -107,8 +108,8 @@ class Regression:
 
     def columns(self, channels: Array) -> Array:
         """(units, channels a unit) input channels -> (units, columns a unit) columns of a row."""
-        spread: Array = channels[:, :, None] * self.taps + np.arange(self.taps)
-        return spread.reshape(len(channels), -1)
+        columns: Array = (channels[:, :, None] * self.taps + np.arange(self.taps)).reshape(len(channels), -1)
+        return columns
 
 
 def give_biases(graph: Graph) -> Graph:

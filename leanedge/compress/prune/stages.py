@@ -33,7 +33,7 @@ class Stages:
             samples: All its inputs.
             targets: Values to compute, in execution order; each once.
         """
-        self._graph, self._targets, self._next = graph, tuple(targets), 0
+        self._graph, self._targets, self._next, self._count = graph, tuple(targets), 0, len(samples)
         reads: dict[str, list[str]] = {}
         for name, nodes in graph.consumers.items():
             for node in nodes:
@@ -44,18 +44,18 @@ class Stages:
         }
         stored, self._plan = set(self._kept), []
         for target in self._targets:
-            nodes, needed = _upstream(graph, reads, target, stored)
-            inside = {str(name) for name in nodes}
+            names, needed = _upstream(graph, reads, target, stored)
+            inside = set(names)
             # A value that this stage makes and a node outside it reads would else be computed again.
             shared = [
                 str(value.name)
-                for name in nodes
+                for name in names
                 for value in graph.node_by_name[name].outputs
                 if value.name != target
                 and any(str(reader.name) not in inside for reader in graph.consumers.get(str(value.name), ()))
             ]
             stored.update([target, *shared])
-            self._plan.append((nodes, sorted(needed), shared))
+            self._plan.append((names, sorted(needed), shared))
         self._last = {name: stage for stage, (_, needed, _) in enumerate(self._plan) for name in needed}
 
     def advance(self, constants: Mapping[str, Array]) -> list[Array]:
@@ -66,13 +66,12 @@ class Stages:
             wanted = [target, *(name for name in shared if self._last.get(name, -1) > stage)]
             run = _session(self._graph, nodes, needed, wanted, constants)
             results: list[list[Array]] = [[] for _ in wanted]
-            for sample in range(len(next(iter(self._kept.values())))):
+            for sample in range(self._count):
                 made = run.run(wanted, {name: self._kept[name][sample] for name in needed})
                 for column, array in zip(results, made, strict=True):
                     column.append(array)
             self._kept.update(zip(wanted, results, strict=True))
         found = self._kept[target]
-        # One value stays, so that the number of samples is known to the end.
         gone = [name for name in self._kept if self._last.get(name, -1) <= stage and name != target]
         for name in gone:
             del self._kept[name]

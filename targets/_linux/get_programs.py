@@ -1,7 +1,7 @@
 """Gets the programs that emulation needs, without root rights: ``python -m leanedge.targets._linux.get_programs``.
 
 ``--check`` only says what is there. Names limit it to some; without names all are got. One line for each; exit code 5
-when one is missing and can't be had. Only the standard library is needed.
+when one is missing and can't be had (what not every machine can have is optional). Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from leanedge.errors import LeanEdgeError, MissingProgram
 
-from .arm64_root import RUNTIMES, arm64_root, has_root, has_wheels, wheel_folder
+from .arm64_root import arm64_root, has_root
 from .qemu import count_plugin, find_qemu, get_qemu
+from .wheels import HOST_RUNTIMES, RUNTIMES, board_wheels, has_board_wheels, host_wheels, made_host_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +25,14 @@ __all__ = ["PROGRAMS", "Program", "main"]
 
 @dataclass(frozen=True)
 class Program:
-    """Something to get: `get` makes it (or finds it) and `check` finds it; both return where it is."""
+    """Something to get: `get` makes it (or finds it) and `check` finds it; both return where it is.
+
+    `optional`: not every machine can have it, and what needs it says so.
+    """
 
     get: Callable[[], str]
     check: Callable[[], str]
+    optional: bool = False
 
 
 def _qemu_line(*, get: bool) -> str:
@@ -44,11 +49,21 @@ def _root_check() -> str:
 
 def _wheels(runtime: str) -> Program:
     def check() -> str:
-        if not has_root() or not has_wheels(arm64_root(), runtime):
+        if not has_root() or not has_board_wheels(arm64_root(), runtime):
             raise MissingProgram("not made yet")
-        return str(wheel_folder(arm64_root(), runtime))
+        return str(board_wheels(arm64_root(), runtime))
 
-    return Program(lambda: str(wheel_folder(arm64_root(), runtime)), check)
+    return Program(lambda: str(board_wheels(arm64_root(), runtime)), check)
+
+
+def _host_wheels(runtime: str) -> Program:
+    def check() -> str:
+        folder = made_host_wheels(runtime)
+        if folder is None:
+            raise MissingProgram("not made yet")
+        return str(folder)
+
+    return Program(lambda: str(host_wheels(runtime)), check, optional=True)
 
 
 PROGRAMS = {
@@ -56,6 +71,7 @@ PROGRAMS = {
     "count-plugin": Program(lambda: str(count_plugin(get_qemu())), lambda: str(count_plugin(find_qemu()))),
     "arm64-root": Program(lambda: str(arm64_root().folder), _root_check),
     **{f"arm64-{runtime}": _wheels(runtime) for runtime in RUNTIMES},
+    **{f"host-{runtime}": _host_wheels(runtime) for runtime in HOST_RUNTIMES},
 }
 """In the order in which they are got."""
 
@@ -75,8 +91,8 @@ def main(arguments: Sequence[str]) -> int:
         try:
             line = f"ready    {name}: {program.check() if options.check else program.get()}"
         except LeanEdgeError as error:
-            missing += 1
-            line = f"MISSING  {name}: {error}"
+            missing += not program.optional
+            line = f"{'without ' if program.optional else 'MISSING '} {name}: {error}"
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     return MissingProgram.exit_code if missing else 0

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed, nearest
 
-from .arm64_root import arm64_root, wheel_folder
+from .arm64_root import arm64_root
 from .board import board_view
 from .cache import cache_folder
-from .qemu import GET_COMMAND, count_plugin, find_qemu
+from .qemu import GET_COMMAND, PROGRAM, count_plugin, find_qemu
+from .wheels import HOST_RUNTIMES, board_wheels, made_host_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,12 +184,17 @@ class Evidence:
 def run_job_on_host(job: Job, *, timeout_s: float = 600) -> Evidence:
     """Does the job in a new process of this Python, with one difference to an emulated one: nothing is counted.
 
+    tflite_runtime needs another numpy than LeanEdge; it is taken from a folder of its own if get-programs made it.
+
     Raises:
         ValidationFailed: The runtime refused a model or crashed, samples did not match, or it took too long.
         MissingProgram: The runtime is not installed.
         UsageError: The job itself is wrong.
     """
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    own = made_host_wheels(job.runtime)
+    if own is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(own), os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory(prefix="leanedge-job-") as work:
         folder = Path(work)
         evidence, seconds = _run(job, folder, [sys.executable], environment, timeout_s, marks=False, emulated=False)
@@ -211,7 +217,7 @@ def run_job(job: Job, emulator: Emulator, *, timeout_s: float = 600) -> Evidence
     """
     qemu = find_qemu()
     root = arm64_root()
-    wheels = wheel_folder(root, job.runtime)
+    wheels = board_wheels(root, job.runtime)
     view = board_view(emulator, root.folder)
     wanted = any(model.count for model in job.models)
     marks = wanted and not qemu.no_plugins
@@ -237,9 +243,7 @@ def run_job(job: Job, emulator: Emulator, *, timeout_s: float = 600) -> Evidence
         counts = _counts(counted, job) if marks else {}
     version = ".".join(str(number) for number in qemu.version)
     reason = qemu.no_plugins if wanted else "not asked for"
-    return _evidence(
-        job, evidence, seconds, "emulator", f"{qemu.path.name} {version} -cpu {emulator.cpu}", counts, reason
-    )
+    return _evidence(job, evidence, seconds, "emulator", f"{PROGRAM} {version} -cpu {emulator.cpu}", counts, reason)
 
 
 def _run(
@@ -285,7 +289,8 @@ def _run(
         return evidence, seconds
     if evidence is not None and "error" in evidence:
         if evidence["stage"] == "import":
-            raise MissingProgram(evidence["error"], where=where, hint=f"install {job.runtime} for this Python")
+            get = f"run `{GET_COMMAND} host-{job.runtime}`" if job.runtime in HOST_RUNTIMES else "pip install it"
+            raise MissingProgram(evidence["error"], where=where, hint=get)
         model = f", model {evidence['model']}" if evidence["model"] else ""
         raise ValidationFailed(evidence["error"], where=f"{where}{model}, {evidence['stage']}")
     raise ValidationFailed(_crash(done.returncode, done.stderr, emulated=emulated), where=where)

@@ -723,11 +723,12 @@ def _guest_resident() -> int:
 
 def machine() -> dict[str, Any]:
     """Python, numpy and the CPU as the operating system names it."""
+    part = _cpuinfo("CPU part")  # on Arm, where the model name is rarely more than the word ARMv8
     return {
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "numpy": np.__version__,
         "machine": os.uname().machine,
-        "cpu": _cpuinfo("model name") or f"part {_cpuinfo('CPU part')} of implementer {_cpuinfo('CPU implementer')}",
+        "cpu": f"part {part} of implementer {_cpuinfo('CPU implementer')}" if part else _cpuinfo("model name"),
         "exact_u8s8": not x86_without_vnni(),
     }
 

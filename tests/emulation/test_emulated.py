@@ -12,6 +12,7 @@ from leanedge.targets._linux import arm64_root
 from leanedge.targets._linux.get_programs import main as get_programs
 from leanedge.targets._linux.job import Evidence, Job, JobModel, run_job, run_job_on_host
 from leanedge.targets._linux.qemu import count_plugin, find_qemu, get_qemu
+from leanedge.targets._linux.wheels import board_wheels, host_wheels
 from tiny_models import conv_onnx, conv_tflite, dense_int8_tflite, samples, step_onnx
 
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed
@@ -114,7 +115,9 @@ def test_ai_edge_litert_on_a_cortex_a72(tmp_path: Path) -> None:
 
 def test_tflite_runtime_on_a_cortex_a76(tmp_path: Path) -> None:
     evidence = run_job(Job("tflite_runtime", conv_and_dense(tmp_path, "board"), kernels="reference"), CORTEX_A76)
-    run_job_on_host(Job("ai_edge_litert", conv_and_dense(tmp_path, "host"), kernels="reference"))
+    host_wheels("tflite_runtime")
+    host = run_job_on_host(Job("tflite_runtime", conv_and_dense(tmp_path, "host"), kernels="reference"))
+    assert (host.machine, host.runtime_version) == ("x86_64", evidence.runtime_version)
     assert evidence.numpy.startswith("1.")
     assert evidence.kernels == "reference"
     assert_counted(evidence)
@@ -172,7 +175,7 @@ def test_a_root_of_ones_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_runtime_that_has_no_arm64_wheels_is_refused() -> None:
     with pytest.raises(UsageError, match="ai_edge_litert"):
-        arm64_root.wheel_folder(arm64_root.arm64_root(), "openvino")
+        board_wheels(arm64_root.arm64_root(), "openvino")
 
 
 def test_without_the_emulator_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,8 @@ def bad_jobs(folder: Path) -> dict[str, tuple[Job, type[Exception], str]]:
         "absent runtime",
     ],
 )  # fmt: skip
-def test_bad_jobs_say_what_is_wrong(tmp_path: Path, case: str) -> None:
+def test_bad_jobs_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    monkeypatch.setenv("LEANEDGE_CACHE", str(tmp_path / "cache"))  # no tflite_runtime there
     job, kind, message = bad_jobs(tmp_path)[case]
     with pytest.raises(kind, match=message):
         run_job_on_host(job)
@@ -272,6 +273,7 @@ def test_a_crash_of_the_runtime_is_told(
         f"class OpResolverType:\n    AUTO = 0\ndef Interpreter(**options):\n    {body}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("LEANEDGE_CACHE", str(tmp_path / "cache"))  # no true tflite_runtime there
     model = JobModel("m", conv_tflite(tmp_path / "m.tflite"), saved(tmp_path / "in.npz", x=samples()))
     with pytest.raises(ValidationFailed, match=message):
         run_job_on_host(Job("tflite_runtime", (model,)), timeout_s=2 if "sleep" in body else 60)

@@ -75,7 +75,11 @@ def propose(
     )
     candidates: list[Candidate] = []
     refusals: list[Refusal] = []
+    seen: set[str] = set()
     for entry in profile.runtimes:
+        if entry.target in seen:
+            continue  # the same files in a second runtime: validated with it, but no candidate of its own
+        seen.add(entry.target)
         target = load_target(entry.target)
         absent = missing_modules(target.needs)
         for scheme in target.schemes:

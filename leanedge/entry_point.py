@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from leanedge.errors import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from leanedge.errors import InputError
 
-__all__ = ["find_function", "is_entry_point"]
+__all__ = ["callers_code", "find_function", "is_entry_point"]
 
 _SHAPE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -29,6 +30,13 @@ def is_entry_point(text: str) -> bool:
     return _SHAPE.fullmatch(text) is not None
 
 
+@contextlib.contextmanager
+def callers_code() -> Iterator[None]:
+    """What the caller's own code prints goes to stderr: stdout is the command's result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def find_function(text: str, error_type: type[InputError], where: str) -> Callable[..., Any]:
     """Imports the module and returns the function.
 
@@ -39,7 +47,8 @@ def find_function(text: str, error_type: type[InputError], where: str) -> Callab
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(module_name)
+        with callers_code():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise error_type(

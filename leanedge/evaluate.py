@@ -19,6 +19,7 @@ from leanedge.compress.prune.channel import prune_channels
 from leanedge.compress.prune.statistics import collect
 from leanedge.compress.quantize import quantize
 from leanedge.compress.types import Compressed, Masks
+from leanedge.errors import InputError, UnsupportedOperator, ValidationFailed
 from leanedge.graph.model import Graph
 from leanedge.graph.operators import find_operators
 from leanedge.graph.run import float_runner, run_all
@@ -153,6 +154,15 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
     """
 
     def produce(folder: Path) -> None:
+        try:
+            fill(folder)
+        except (InputError, ValidationFailed) as error:
+            # A refusal is a result too: it isn't tried again.
+            (folder / "refusal.json").write_text(
+                json.dumps([type(error).__name__, error.message, error.where, error.allowed, error.hint])
+            )
+
+    def fill(folder: Path) -> None:
         compressed = make(candidate, bench)
         target = load_target(candidate.kind)
         artifact = target.export(compressed, folder)
@@ -168,6 +178,10 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
         (folder / "evaluation.json").write_text(json.dumps(record))
 
     folder, from_cache = cached_folder("candidates", digest(bench.key, asdict(candidate)), produce)
+    if (folder / "refusal.json").is_file():
+        kind, message, where, allowed, hint = json.loads((folder / "refusal.json").read_text())
+        error_type = ValidationFailed if kind == "ValidationFailed" else UnsupportedOperator
+        raise error_type(message, where=where, allowed=allowed, hint=hint)
     record = json.loads((folder / "evaluation.json").read_text())
     return Evaluation(
         candidate,

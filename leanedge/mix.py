@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from leanedge.compress.quantize.sensitivity import rank_operators
 from leanedge.evaluate import pruned
 from leanedge.target import load_target
 
@@ -36,6 +35,8 @@ def mixed_candidates(made: Sequence[Evaluation], bench: Workbench) -> Iterator[C
         for item in made
         if (item.candidate.scheme, item.candidate.pattern) == ("w8a8", "dense") and item.drop > bench.max_drop
     ]
+    if lossy:
+        from leanedge.compress.quantize.sensitivity import rank_operators
     for item in lossy:
         target = load_target(item.candidate.kind)
         if "mixed" not in target.schemes:

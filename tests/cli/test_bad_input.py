@@ -66,7 +66,7 @@ CASES = {
     "wrong shape": (
         lambda f: change_data(f, image=np.zeros((120, 1, 12, 11), np.float32)),
         (),
-        ("image", "[1, 12, 10]", "[1, 12, 11]"),
+        ("image", "(1, 1, 12, 10)", "(120, 1, 12, 11)"),
     ),
     "label out of range": (lambda f: change_data(f, y=np.full(120, 5)), (), ("label 5", "0 to 4")),
     "one sample": (

@@ -13,7 +13,7 @@ from leanedge.data.image_folder import read_image_folder
 from leanedge.data.npz_file import read_npz
 from leanedge.data.pixels import require_stated
 from leanedge.data.python_source import read_python
-from leanedge.entry_point import find_function, is_entry_point
+from leanedge.entry_point import callers_code, find_function, is_entry_point
 from leanedge.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,10 +50,13 @@ def load_data(source: object, inputs: Sequence[TensorInfo], settings: Settings, 
         return fit(_read_path(Path(source), inputs, settings), inputs, settings, str(source))
     if inspect.isroutine(found):
         try:
-            found = found()
+            with callers_code():
+                found = found()
         except Exception as error:  # any code of the user's runs here; its own error is the message
             raise DataError(f"raised {type(error).__name__}: {error}", where=where) from error
-    return fit(read_python(found, inputs, settings, where), inputs, settings, where)
+    with callers_code():
+        raw = read_python(found, inputs, settings, where)
+    return fit(raw, inputs, settings, where)
 
 
 def _read_path(path: Path, inputs: Sequence[TensorInfo], settings: Settings) -> Raw:

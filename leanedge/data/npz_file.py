@@ -27,7 +27,8 @@ def read_npz(path: Path) -> Raw:
     if not path.exists():
         raise DataError("there is no such file", where=str(path), hint="check the path")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle:  # np.load leaves a damaged file open
+            file = np.load(handle, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError("is one array, not an .npz file", where=str(path), allowed=allowed)
             arrays = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from leanedge.entry_point import find_function, is_entry_point
+from leanedge.entry_point import callers_code, find_function, is_entry_point
 from leanedge.errors import ModelError, nearest
 from leanedge.graph.canonicalise import canonicalise
 from leanedge.load.onnx_file import check_model, load_onnx
@@ -117,7 +117,8 @@ def _factory_example(path: Path) -> str:
 def _from_factory(text: str, input_shapes: Mapping[str, tuple[int, ...]] | None) -> LoadedModel:
     function = find_function(text, ModelError, text)
     try:
-        made = function()
+        with callers_code():
+            made = function()
     except Exception as error:  # any code of the user's runs here; its own error is the message
         raise ModelError(
             f"raised {type(error).__name__}: {error}", where=text, allowed="a function without arguments"

@@ -100,7 +100,7 @@ def _with_batch_1(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example cut to its first entry where axis 0 is a batch: it has one length in all inputs and all outputs."""
     try:
-        with torch.no_grad():
+        with _quiet(), torch.no_grad():
             made = module(*arguments, **named)
     except Exception as error:  # any code of the user's runs here; its own error is the message
         raise ModelError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanedge.entry_point import callers_code
 from leanedge.errors import DataError
 from leanedge.metric import values
 from leanedge.metric.score import RESAMPLES, Score, bootstrap, wilson
@@ -214,7 +215,8 @@ class Metric:
         def statistic(index: Array | slice) -> float:
             part = {name: outputs[name][index] for name in self.outputs}
             try:
-                return float(function(part, None if labels is None else labels[index]))
+                with callers_code():
+                    return float(function(part, None if labels is None else labels[index]))
             except Exception as error:  # any code of the user's runs here; its own error is the message
                 raise DataError(f"raised {type(error).__name__}: {error}", where=self.name) from error
 

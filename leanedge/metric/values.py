@@ -116,9 +116,9 @@ def cosine_similarities(output: Array, target: Array) -> Array:
 
 
 def sqnr_db(signal: float, noise: float) -> float:
-    """Signal to quantization noise ratio of two energies, in decibels, at most `SQNR_CEILING_DB`."""
+    """Signal to quantization noise ratio of two energies, in decibels, within +-`SQNR_CEILING_DB`."""
     if noise <= 0:
         return SQNR_CEILING_DB
-    if signal <= 0:
+    if signal <= 0 or noise == np.inf:
         return -SQNR_CEILING_DB
-    return float(min(SQNR_CEILING_DB, 10 * np.log10(signal / noise)))
+    return float(np.clip(10 * (np.log10(signal) - np.log10(noise)), -SQNR_CEILING_DB, SQNR_CEILING_DB))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from leanedge.errors import SettingsError, UsageError
 from leanedge.settings import InputSettings, MetricSettings, Settings, StateSettings, read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -34,8 +37,9 @@ def test_every_key(write, tmp_path):
             "inputs:\n  x: {shape: [1, 3, 8, 8], layout: NCHW, color: BGR, resize: 9, crop: [8, 8],"
             " mean: [1, 2, 3], std: 2, scale: 1e-2}\n"
             "state:\n  h: hn\n  c: {output: cn, reset: 0.5}\n"
-            "labels: names.txt\nmetric: {name: f1, output: y, threshold: 0.3}\ngroups: person\ntarget: boards/mine.yaml\n"
-            "budget: {latency: 20ms, ram: 64MB}\nmax_drop: 2\nthreads: 2\nseed: 7\noutput: out\n"
+            "labels: names.txt\nmetric: {name: f1, output: y, threshold: 0.3}\ngroups: person\n"
+            "target: boards/mine.yaml\nbudget: {latency: 20ms, ram: 64MB}\nmax_drop: 2\n"
+            "threads: 2\nseed: 7\noutput: out\n"
         )
     )
     assert made.model == str(tmp_path / "net.onnx")

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from leanedge.errors import SettingsError
 from leanedge.yaml_file import StrictModel, key_text, load_yaml, parse
@@ -23,8 +24,8 @@ class Outer(StrictModel):
     model: str
     rate: float = 0
     clock_hz: int = 0
-    inputs: dict[str, Inner] = {}
-    regions: list[Inner] = []
+    inputs: dict[str, Inner] = Field(default_factory=dict)
+    regions: list[Inner] = Field(default_factory=list)
     labels: list[str] | str | None = None
     on: bool = False
 

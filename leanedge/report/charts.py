@@ -87,7 +87,8 @@ def candidates_chart(report: Report) -> Markup | None:
     )
     better = "up is better" if report.data.higher_is_better else "lower values are better, drawn upwards"
     parts.append(_text(frame.left - 48, 16, f"↑ {report.data.metric} on the selection set, {better}", "start", "axis"))
-    taken, limits = _limits(report, axis, x, y, frame)
+    circles = {dot.number: Circle(x(dot.x), y(dot.accuracy), radius(dot.bytes)) for dot in dots}
+    taken, limits = _limits(report, axis, x, y, frame, list(circles.values()))
     parts += limits
     for dot in dots:
         if dot.row.status in MET:
@@ -98,7 +99,6 @@ def candidates_chart(report: Report) -> Markup | None:
     order = sorted(dots, key=lambda dot: (dot.row.status == "chosen", -(dot.bytes or 0)))
     for dot in order:
         parts += _circle(dot, axis, x(dot.x), y(dot.accuracy), radius(dot.bytes))
-    circles = {dot.number: Circle(x(dot.x), y(dot.accuracy), radius(dot.bytes)) for dot in dots}
     wanted = sorted(dots, key=lambda dot: (dot.row.status != "chosen", dot.row.status not in MET, dot.number))
     for dot in wanted:
         bold = dot.row.status == "chosen"
@@ -152,7 +152,9 @@ def _candidate_scales(report: Report, dots: list[Dot], axis: str, frame: Box) ->
     return x, Scale(low, top, *ends)
 
 
-def _limits(report: Report, axis: str, x: Scale, y: Scale, frame: Box) -> tuple[list[Box], list[Markup]]:
+def _limits(
+    report: Report, axis: str, x: Scale, y: Scale, frame: Box, circles: list[Circle]
+) -> tuple[list[Box], list[Markup]]:
     """The lines of the budget and the area that they leave, with the boxes of their labels."""
     parts: list[Markup] = []
     boxes: list[Box] = []
@@ -176,8 +178,15 @@ def _limits(report: Report, axis: str, x: Scale, y: Scale, frame: Box) -> tuple[
     if bottom < frame.bottom and report.budget.max_drop is not None:
         parts.append(element("line", x1=frame.left, x2=frame.right, y1=bottom, y2=bottom, class_="limit"))
         text = f"{loss_limit(report.budget.max_drop, report.data.unit)} lost"
-        parts.append(_text(frame.left + 6, bottom + 14, text, "start", "label limit-label"))
-        boxes.append(Box(frame.left + 6, bottom + 2, frame.left + 6 + text_width(text), bottom + 18))
+        width = text_width(text)
+        # At the end of the line where no candidate is near.
+        near = [
+            min((abs(circle.x - end) for circle in circles if abs(circle.y - bottom) < 120), default=1e9)
+            for end in (frame.left, frame.right)
+        ]
+        left = frame.left + 6 if near[0] > width + 20 or near[0] >= near[1] else frame.right - 6 - width
+        parts.append(_text(left, bottom + 14, text, "start", "label limit-label"))
+        boxes.append(Box(left, bottom + 2, left + width, bottom + 18))
         boxes.append(Box(frame.left, bottom - 1, frame.right, bottom + 1))
     return boxes, parts
 

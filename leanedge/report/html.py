@@ -51,7 +51,7 @@ def to_html(report: Report) -> str:
         other_figures=_other_figures(report),
         columns=[(name, wording.column_title(report, name)) for name in _COLUMNS],
         one_how={name: wording.one_how(report, name) for name in _COLUMNS},
-        number_of={row.id: number for number, row in enumerate(report.candidates, 1)},
+        tied_with=_ties(report),
         candidates_chart=candidates_chart(report),
         layers_chart=layers_chart(report.layers),
         memory_chart=memory_chart(report.memory),
@@ -123,15 +123,27 @@ def _interval_bars(before: Figure | None, after: Figure) -> tuple[Bar, ...]:
     )
 
 
-def _other_figures(report: Report) -> list[tuple[str, Figure]]:
-    shown = {"accuracy", *(name for name, _ in _TILES)}
-    shown |= {f"{name}_fp32" for name in shown}
+def _other_figures(report: Report) -> list[tuple[str, Figure, Figure | None]]:
+    """Title, figure and the same of fp32, for what has no tile."""
+    tiles = {"accuracy", *(name for name, _ in _TILES)}
     titles = wording.FIGURE_TITLES
     return [
-        (titles.get(name, name.replace("_", " ")), known) for name, known in report.figures.items() if name not in shown
+        (titles.get(name, name.replace("_", " ")), known, report.figures.get(f"{name}_fp32"))
+        for name, known in report.figures.items()
+        if name.removesuffix("_fp32") not in tiles
+        and not (name.endswith("_fp32") and name.removesuffix("_fp32") in report.figures)
     ]
+
+
+def _ties(report: Report) -> dict[str, str]:
+    """Candidate id -> the table's numbers of those it is tied with."""
+    number = {row.id: number for number, row in enumerate(report.candidates, 1)}
+    return {
+        row.id: ", ".join(map(str, sorted(number[other] for other in row.tied_with if other in number)))
+        for row in report.candidates
+    }
 
 
 def _keep_together(text: str) -> str:
     """No line break between a number and its unit."""
-    return re.sub(r"(\d) (?=(?:%|ms|s|[KMG]?B|[µm]?J)\b|%)", "\\1\u00a0", text)
+    return re.sub(r"(\d) (?=(?:%|[µm]?s|[KMG]?B|[µm]?J)\b|%)", "\\1\u00a0", text)

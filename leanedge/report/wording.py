@@ -82,8 +82,7 @@ def significant(value: float, digits: int = 3) -> str:
         return "0"
     rounded = float(f"{value:.{digits}g}")  # first, as 999.9 gains a digit
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
-    text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals > digits else text
+    return f"{value:.{decimals}f}"
 
 
 def quantity(value: float, unit: str) -> str:
@@ -96,7 +95,7 @@ def quantity(value: float, unit: str) -> str:
         return f"{value * 100:.1f} %"
     ladder = {
         "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B")),
-        "ms": ((1e3, "s"), (1.0, "ms")),
+        "ms": ((1e3, "s"), (1.0, "ms"), (1e-3, "µs")),
         "uJ": ((1e6, "J"), (1e3, "mJ"), (1.0, "µJ")),
     }.get(unit)
     if ladder is None:
@@ -277,8 +276,8 @@ def column_title(report: Report, name: str) -> str:
 
 
 def outcome(row: CandidateRow) -> str:
-    """What became of a candidate and why, in one phrase."""
-    detail = excess(row) or row.reason
+    """What became of a candidate and why, in one phrase; why one was chosen is told apart."""
+    detail = "" if row.status == "chosen" else excess(row) or row.reason
     return f"{STATUS_WORDS[row.status]}: {detail}" if detail else STATUS_WORDS[row.status]
 
 
@@ -370,7 +369,7 @@ def headline(report: Report) -> tuple[str, str]:
         figures.get("accuracy_fp32"), figures.get("accuracy"), higher_is_better=report.data.higher_is_better
     )
     if accuracy:
-        parts.append(f"{report.data.metric} {accuracy}")
+        parts.append(f"{report.data.metric} {'unchanged' if accuracy == 'no change' else accuracy}")
     parts = [part for part in parts if part and part != "no change"]
     sentence = f"{', '.join(parts)}, compared with fp32 on the same device." if parts else "Built as fp32."
     word = "Passed" if report.verdict.passed else "Failed"

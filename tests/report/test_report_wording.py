@@ -28,7 +28,7 @@ def test_quantities_keep_three_digits(value: float) -> None:
     number, unit = wording.quantity(value, "bytes").split(" ")
     assert float(number) * factors[unit] == pytest.approx(value, rel=0.006, abs=0.51)
     number, unit = wording.quantity(value, "ms").split(" ")
-    assert float(number) * {"ms": 1, "s": 1e3}[unit] == pytest.approx(value, rel=0.006)
+    assert float(number) * {"µs": 1e-3, "ms": 1, "s": 1e3}[unit] == pytest.approx(value, rel=0.006)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_quantities_keep_three_digits(value: float) -> None:
         (1000, "bytes", "1.00 KB"),
         (999_999, "bytes", "1.00 MB"),
         (0, "bytes", "0 B"),
-        (0.042, "ms", "0.042 ms"),
+        (0.042, "ms", "42.0 µs"),
+        (0.9996, "ms", "1.00 ms"),
+        (0.00004, "ms", "0.0400 µs"),
         (999.9, "ms", "1.00 s"),
         (2_500_000, "uJ", "2.50 J"),
         (31.44, "dB", "31.4 dB"),
@@ -156,3 +158,8 @@ def test_headlines(changes: dict[str, object], word: str) -> None:
 def test_the_float_model_itself_is_said_as_such(report: Report) -> None:
     figures = dict.fromkeys(("latency_ms", "latency_ms_fp32"), report.figures["latency_ms"])
     assert wording.headline(replace(report, figures=figures))[1] == "Built as fp32."
+
+
+def test_an_accuracy_that_stays_is_said(report: Report) -> None:
+    figures = {**report.figures, "accuracy": report.figures["accuracy_fp32"]}
+    assert "top1 unchanged, compared" in wording.headline(replace(report, figures=figures))[1]

@@ -128,7 +128,8 @@ def test_a_poor_encoding_does_not_stop_the_build(report: Report, monkeypatch: py
     console = terminal.make_console()
     terminal.print_result(console, report)
     console.file.flush()
-    assert b"2.3? faster" in raw.getvalue()
+    assert b"2.3x faster" in raw.getvalue()
+    assert b"channel -30 % MACs" in raw.getvalue()
 
 
 def test_the_result_in_plain_lines(report: Report, tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def test_the_result_in_plain_lines(report: Report, tmp_path: Path) -> None:
     assert "\nPassed: 2.3× faster, 3.9× smaller" in text
     assert "\nlatency: 20.2 ms, fp32 46.0 ms, 2.3× faster, predicted by counted instructions" in text
     assert "\nenergy: unavailable: the profile states no power for this load\n" in text
+    assert "\nChosen: w8a8, dense, onnxruntime: The fastest of the candidates" in text
     assert "\ncandidate 1: w8a8, dense, onnxruntime; top1 70.7 % measured; latency 20.2 ms predicted;" in text
     assert "and 17 more candidates" in text
     assert "\npassed: outputs, emulator against host: 32 samples, 32 000 values equal (bit for bit)\n" in text

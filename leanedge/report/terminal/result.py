@@ -42,6 +42,9 @@ def print_result(console: Console, report: Report, folder: Path | None = None, *
     style = _WORD_STYLES["passed" if word == "Passed" else "failed"]
     heading = Text.assemble("\n", (word, style), f"  {sentence}" if console.is_terminal else f": {sentence}")
     console.print(heading, soft_wrap=not console.is_terminal)
+    if report.chosen is not None:
+        why = f"{wording.setup(report.chosen)}: {report.chosen.why}"
+        console.print(Text.assemble(("Chosen", "bold"), "  " if console.is_terminal else ": ", why), soft_wrap=True)
     rows = _shown(report, all_of_them=verbose or report.chosen is None)
     if console.is_terminal:
         _print_tables(console, report, rows, verbose)
@@ -145,7 +148,7 @@ def _print_lines(console: Console, report: Report, rows: list[tuple[int, Candida
     for number, row in rows:
         known = []
         for name, each in row.figures.items():
-            value = wording.how_briefly(each) if each.value is None else f"{wording.figure(each)} {each.how}"
-            known.append(f"{wording.column_title(report, name)} {value}")
+            if each.value is not None:
+                known.append(f"{wording.column_title(report, name)} {wording.figure(each)} {each.how}")
         line = f"candidate {number}: {'; '.join([wording.setup(row), *known, wording.outcome(row)])}"
         console.print(Text(line), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 from contextlib import contextmanager
@@ -21,13 +22,23 @@ QUIET_SECONDS = 10.0
 """Without a terminal, a long step says where it is no more often than this."""
 
 
+_PLAIN = {"µ": "u", "×": "x", "−": "-", "–": "-", "≤": "<=", "✓": "-", "✗": "x", "─": "-"}
+
+
 def make_console(*, json: bool = False) -> Console:
     """The console for steps and results: standard output, or standard error when that is kept for JSON."""
     stream = sys.stderr if json else sys.stdout
-    # A terminal that lacks a character shows a question mark in its place rather than stopping the build.
     if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
-        stream.reconfigure(errors="replace")
+        codecs.register_error("leanedge.plain", _plain_characters)
+        stream.reconfigure(errors="leanedge.plain")
     return Console(file=stream, highlight=False)
+
+
+def _plain_characters(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal gets in place of the characters that it lacks, rather than an end of the build."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in lacking), error.end
 
 
 class Steps:

@@ -154,15 +154,11 @@ def _parts_of_groups(groups: Array, strata: Array, fractions: Sequence[float], r
     held = np.zeros_like(wanted)
     part_of = np.full(present.max() + 1, -1)
     shuffled = rng.permutation(len(present))
-    for rank, position in enumerate(shuffled[np.argsort(-counts[shuffled], kind="stable")]):
+    for position in shuffled[np.argsort(-counts[shuffled], kind="stable")]:
         group = present[position]
         before = (((wanted - held) / scale) ** 2).sum(axis=1)
         after = (((wanted - held - histogram[group]) / scale) ** 2).sum(axis=1)
-        gain = after - before
-        empty = held.sum(axis=1) == 0
-        if empty.sum() >= len(present) - rank:  # the last groups fill the parts that would stay empty
-            gain[~empty] = np.inf
-        part = int(np.argmin(gain))
+        part = int(np.argmin(after - before))
         part_of[group] = part
         held[part] += histogram[group]
     return part_of

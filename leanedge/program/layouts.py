@@ -20,6 +20,13 @@ __all__ = ["ELEMENTWISE", "UNARY", "choose_layouts", "chosen_along_axis", "reduc
 ELEMENTWISE = frozenset({"add", "sub", "mul", "div"})
 UNARY = frozenset({"clip", "sigmoid", "tanh", "hard_swish", "hard_sigmoid", "leaky_relu"})
 _ANCHORS = frozenset({"conv", "conv_transpose", "max_pool", "average_pool", "resize"})
+# fmt: off
+_OTHERS_THAT_KEEP = frozenset({
+    "Neg", "Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Not", "Cast", "Max", "Min", "Sum", "Add", "Sub", "Mul",
+    "Div", "Pow", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Where",
+    "ReduceSum", "ReduceMax", "ReduceMin", "GlobalMaxPool", "Gelu", "Erf",
+})
+# fmt: on
 _KEEPS_LAYOUT = ELEMENTWISE | UNARY | {"prelu", "concat", "split", "slice", "pad", "mean"}
 
 
@@ -77,7 +84,7 @@ def _spatial(graph: Graph, values: Sequence[str]) -> list[str]:
 
 
 def _pools_globally(graph: Graph, operator: Operator) -> bool:
-    return graph.node_by_name[operator.id].op_type == "GlobalAveragePool"
+    return graph.node_by_name[operator.id].op_type in ("GlobalAveragePool", "GlobalMaxPool")
 
 
 def _keeps_here(graph: Graph, operator: Operator) -> bool:
@@ -85,6 +92,8 @@ def _keeps_here(graph: Graph, operator: Operator) -> bool:
     node = graph.node_by_name[operator.id]
     if operator.kind == "softmax":
         return bool(attribute(node, "axis", -1) == 1)
+    if operator.kind == "other":
+        return node.op_type in _OTHERS_THAT_KEEP
     return operator.kind == "gather" and chosen_along_axis(graph, operator) is not None
 
 
@@ -135,7 +144,7 @@ def reduced_axes(graph: Graph, operator: Operator) -> tuple[int, ...]:
     """Axes that a mean runs over, not negative, in the Graph's layout."""
     node = graph.node_by_name[operator.id]
     rank = len(graph.shape(operator.inputs[0]) or ())
-    if node.op_type == "GlobalAveragePool":
+    if node.op_type in ("GlobalAveragePool", "GlobalMaxPool"):
         return tuple(range(2, rank))
     axes = attribute(node, "axes", None)
     if axes is None and len(node.inputs) > 1 and node.inputs[1] is not None:

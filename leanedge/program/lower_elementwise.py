@@ -37,6 +37,7 @@ __all__ = [
     "lower_prelu",
     "lower_softmax",
     "lower_unary",
+    "reduce_to",
     "with_activation",
 ]
 
@@ -48,6 +49,7 @@ _ACTIVATIONS: Mapping[tuple[float, float], Activation] = {
     (-1.0, 1.0): "relu_n1_to_1",
     (-math.inf, math.inf): "none",
 }
+_NOTHING = np.zeros(0, np.bool_)
 _UNARY: Mapping[str, Kind] = {"sigmoid": "logistic", "tanh": "tanh", "hard_swish": "hard_swish"}
 
 
@@ -104,7 +106,7 @@ def lower_binary(builder: Builder, operator: Operator) -> None:
     kinds: Mapping[str, Kind] = {"add": "add", "sub": "sub", "mul": "mul", "div": "div"}
     kind = kinds[operator.kind]
     node = builder.graph.node_by_name[operator.id]
-    activation, output, finish = with_activation(builder, operator, _first_output(builder, operator))
+    activation, output, finish = with_activation(builder, operator, operator.output)
     layout = builder.layout(operator.output)
     rank = len(builder.shape(operator.output))
     tensors = []
@@ -112,7 +114,7 @@ def lower_binary(builder: Builder, operator: Operator) -> None:
         name = str(value.name) if value is not None else ""
         shape = builder.shape(name)
         arrangement = like(layout, (1,) * (rank - len(shape)) + shape)
-        if kind == "div" and index == 1 and name in builder.graph.constants:
+        if kind == "div" and index == 1 and builder.graph.constants.get(name, _NOTHING).dtype == np.float32:
             kind = "mul"
             reciprocal = arrangement.apply((1.0 / builder.graph.constants[name]).astype(np.float32))
             tensors.append(builder.made_up(f"{name}.reciprocal", reciprocal))
@@ -120,12 +122,6 @@ def lower_binary(builder: Builder, operator: Operator) -> None:
             tensors.append(builder.read(name, arrangement))
     builder.emit(kind, tensors, [output], ElementwiseOptions(activation))
     finish()
-
-
-def _first_output(builder: Builder, operator: Operator) -> str:
-    if builder.dtype(operator.output) != "float32":
-        raise builder.unsupported(operator, "integer arithmetic", "float operands")
-    return operator.output
 
 
 def lower_unary(builder: Builder, operator: Operator) -> None:
@@ -241,6 +237,11 @@ def lower_matmul(builder: Builder, operator: Operator) -> None:
 
 def lower_mean(builder: Builder, operator: Operator) -> None:
     """GlobalAveragePool and ReduceMean."""
+    reduce_to(builder, operator, "mean")
+
+
+def reduce_to(builder: Builder, operator: Operator, kind: Kind) -> None:
+    """A reduction over axes, which are dropped by a reshape where they are not kept."""
     value, node = operator.inputs[0], builder.graph.node_by_name[operator.id]
     shape, layout = builder.shape(value), builder.layout(value)
     if layout.moves and len(layout.shape) == 2:
@@ -250,21 +251,21 @@ def lower_mean(builder: Builder, operator: Operator) -> None:
     kept_shape = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     kept = like(layout, kept_shape)
     places = tuple(sorted(layout.axis(axis) for axis in axes))
-    keep = node.op_type == "GlobalAveragePool" or bool(attribute(node, "keepdims", 1))
+    keep = node.op_type in ("GlobalAveragePool", "GlobalMaxPool") or bool(attribute(node, "keepdims", 1))
     if keep:
         output, finish = builder.write_as(operator.output, kept)
-        builder.emit("mean", [tensor], [output], ReduceOptions(places, True))
+        builder.emit(kind, [tensor], [output], ReduceOptions(places, True))
         finish()
         return
-    mean = builder.part(operator.output, kept.shape, "kept")
-    builder.emit("mean", [tensor], [mean], ReduceOptions(places, True))
+    reduced = builder.part(operator.output, kept.shape, "kept")
+    builder.emit(kind, [tensor], [reduced], ReduceOptions(places, True))
     # Dropping axes of 1 moves nothing, unless the rest lies in another order.
     result, shape = builder.layout(operator.output), builder.shape(operator.output)
     if same_order(kept, kept_shape, result, shape):
-        builder.emit("reshape", [mean], [builder.write(operator.output)])
+        builder.emit("reshape", [reduced], [builder.write(operator.output)])
         return
     plain = builder.part(operator.output, kept_shape, "plain")
-    builder.move(operator.output, mean, kept, kept_shape, Arrangement.same(kept_shape), plain)
+    builder.move(operator.output, reduced, kept, kept_shape, Arrangement.same(kept_shape), plain)
     output, finish = builder.write_as(operator.output, Arrangement.same(shape))
     builder.emit("reshape", [plain], [output])
     finish()

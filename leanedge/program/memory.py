@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from leanedge.program.types import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["ALIGNMENT", "Lifetime", "lifetimes", "peak_bytes", "place", "plan_memory"]
 
@@ -49,19 +49,39 @@ def lifetimes(program: Program) -> tuple[Lifetime, ...]:
 
 
 def place(alive: Sequence[Lifetime]) -> dict[str, int]:
-    """Offsets by the greedy-by-size method: largest first, each at the lowest gap that is free while it lives.
+    """Offsets of the best of several greedy plans, each placing tensors one by one in the smallest gap that fits.
 
-    Source: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (2020), section 4.2.
+    The orders are: largest first (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference",
+    2020, section 4.2), largest first with ties from the end, by the bytes alive during a tensor's fullest operator
+    (their greedy-by-breadth), and by time from either end.
     """
+    breadth = {t.name: max(_alive_bytes(alive, step) for step in range(t.first, t.last + 1)) for t in alive}
+    orders: list[Callable[[Lifetime], tuple[object, ...]]] = [
+        lambda t: (-t.nbytes, t.first, t.name),
+        lambda t: (-t.nbytes, -t.last, t.name),
+        lambda t: (-breadth[t.name], -t.nbytes, t.first, t.name),
+        lambda t: (-breadth[t.name], -t.nbytes, -t.last, t.name),
+        lambda t: (t.first, -t.nbytes, t.name),
+        lambda t: (-t.last, -t.nbytes, t.name),
+    ]
+    size = {tensor.name: tensor.nbytes for tensor in alive}
+    plans = (_place_in_order(sorted(alive, key=order)) for order in orders)
+    return min(plans, key=lambda plan: max((plan[name] + size[name] for name in plan), default=0))
+
+
+def _alive_bytes(alive: Sequence[Lifetime], step: int) -> int:
+    return sum(tensor.nbytes for tensor in alive if tensor.first <= step <= tensor.last)
+
+
+def _place_in_order(ordered: Sequence[Lifetime]) -> dict[str, int]:
     offsets: dict[str, int] = {}
     placed: list[Lifetime] = []
-    for tensor in sorted(alive, key=lambda item: (-item.nbytes, item.first, item.name)):
+    for tensor in ordered:
         taken = sorted((offsets[other.name], other.nbytes) for other in placed if other.overlaps(tensor))
         offset = best = 0
         found: int | None = None
         for start, size in taken:
             gap = start - offset
-            # The smallest gap that is large enough wastes least.
             if gap >= tensor.nbytes and (found is None or gap < best):
                 found, best = offset, gap
             offset = max(offset, _aligned(start + size))
@@ -77,7 +97,7 @@ def _aligned(offset: int) -> int:
 def peak_bytes(alive: Sequence[Lifetime]) -> int:
     """The least that any plan needs: the most bytes alive during one operator."""
     steps = {tensor.first for tensor in alive}
-    return max((sum(t.nbytes for t in alive if t.first <= step <= t.last) for step in steps), default=0)
+    return max((_alive_bytes(alive, step) for step in steps), default=0)
 
 
 def plan_memory(program: Program) -> Program:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from leanedge.graph.operators import find_operators
 from leanedge.program.arrangement import Arrangement, channels_last
 from leanedge.program.builder import Builder
+from leanedge.program.gelu import find_gelus
 from leanedge.program.layouts import choose_layouts
 from leanedge.program.lower_elementwise import (
     lower_binary,
@@ -28,6 +29,7 @@ from leanedge.program.lower_movement import (
     lower_split,
     lower_transpose,
 )
+from leanedge.program.lower_other import lower_gelu, lower_other
 from leanedge.program.lower_spatial import lower_conv, lower_conv_transpose, lower_pool, lower_resize
 from leanedge.program.skeleton import Skeleton
 from leanedge.program.types import Port
@@ -68,6 +70,7 @@ _LOWER: Mapping[Kind, Callable[[Builder, Operator], None]] = {
     "pad": lower_pad,
     "resize": lower_resize,
     "gather": lower_gather,
+    "other": lower_other,
 }
 
 
@@ -85,14 +88,23 @@ def structure(graph: Graph, separate_pads: bool = True) -> Skeleton:
     operators = find_operators(graph)
     builder = Builder(graph, choose_layouts(graph, operators), separate_pads)
     inputs = tuple(_input(builder, info.name) for info in graph.inputs)
+    gelus = {
+        last: gelu
+        for last, gelu in find_gelus(graph).items()
+        if all(gelu.nodes.issuperset(op.nodes) for op in operators if not gelu.nodes.isdisjoint(op.nodes))
+    }
+    inside = {name for gelu in gelus.values() for name in gelu.nodes}
     for operator in operators:
         builder.source = operator.id
-        lower = _LOWER.get(operator.kind)
-        if lower is None:
-            raise builder.unsupported(operator, "LeanEdge has no counterpart for it", ", ".join(sorted(_LOWER)))
+        gelu = gelus.get(operator.nodes[-1])
+        if gelu is not None:
+            lower_gelu(builder, gelu.source, gelu.output)
+            continue
+        if inside.issuperset(operator.nodes):
+            continue
         if any(graph.shape(name) is None for name in (*operator.inputs, *operator.outputs)):
             raise builder.unsupported(operator, "a shape depends on the data", "static shapes")
-        lower(builder, operator)
+        _LOWER[operator.kind](builder, operator)
     outputs = tuple(_output(builder, info.name) for info in graph.outputs)
     return Skeleton(builder.tensors, tuple(builder.operators), inputs, outputs, builder.constants)
 

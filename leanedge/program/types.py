@@ -26,6 +26,7 @@ __all__ = [
     "ElementwiseOptions",
     "FullyConnectedOptions",
     "GatherOptions",
+    "GeluOptions",
     "Kind",
     "LeakyReluOptions",
     "NoOptions",
@@ -68,7 +69,24 @@ Kind = Literal[
     "rsqrt",
     "sqrt",
     "exp",
+    "log",
+    "neg",
+    "abs",
+    "pow",
     "gelu",
+    "sum",
+    "reduce_max",
+    "reduce_min",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "select",
+    "cast",
     "max_pool",
     "average_pool",
     "mean",
@@ -98,7 +116,9 @@ Kind = Literal[
 Tensors an operator reads, in order (constants are tensors too, with `data`):
 conv_2d, depthwise_conv_2d (input, weights, bias); transpose_conv (input, weights (O, h, w, I), bias);
 fully_connected (input, weights (O, I), bias); element-wise kinds (left, right); prelu (input, slope);
-gather (data, indices); the rest one input, concatenation several. Shapes, axes and permutations are options.
+gather (data, indices);
+select (condition, where true, where false); the rest one input, concatenation several.
+Shapes, axes and permutations are options.
 """
 
 
@@ -166,7 +186,7 @@ class ElementwiseOptions:
 
 @dataclass(frozen=True)
 class ReduceOptions:
-    """mean over `axes` (sorted, not negative)."""
+    """mean, sum, reduce_max, reduce_min over `axes` (sorted, not negative)."""
 
     axes: tuple[int, ...]
     keep_dims: bool
@@ -184,6 +204,13 @@ class LeakyReluOptions:
     """leaky_relu: slope below zero."""
 
     alpha: float
+
+
+@dataclass(frozen=True)
+class GeluOptions:
+    """gelu: by the error function, or its approximation by tanh."""
+
+    approximate: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,6 +278,7 @@ Options = (
     | ReduceOptions
     | SoftmaxOptions
     | LeakyReluOptions
+    | GeluOptions
     | PadOptions
     | TransposeOptions
     | ConcatenationOptions

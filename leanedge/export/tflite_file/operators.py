@@ -18,6 +18,7 @@ from leanedge.program.types import (
     ElementwiseOptions,
     FullyConnectedOptions,
     GatherOptions,
+    GeluOptions,
     LeakyReluOptions,
     PadOptions,
     PoolOptions,
@@ -57,6 +58,23 @@ _CODES: Mapping[Kind, int] = {
     "rsqrt": OP.RSQRT,
     "sqrt": OP.SQRT,
     "exp": OP.EXP,
+    "log": OP.LOG,
+    "neg": OP.NEG,
+    "abs": OP.ABS,
+    "pow": OP.POW,
+    "sum": OP.SUM,
+    "reduce_max": OP.REDUCE_MAX,
+    "reduce_min": OP.REDUCE_MIN,
+    "equal": OP.EQUAL,
+    "greater": OP.GREATER,
+    "greater_equal": OP.GREATER_EQUAL,
+    "less": OP.LESS,
+    "less_equal": OP.LESS_EQUAL,
+    "logical_and": OP.LOGICAL_AND,
+    "logical_or": OP.LOGICAL_OR,
+    "logical_not": OP.LOGICAL_NOT,
+    "select": OP.SELECT_V2,
+    "cast": OP.CAST,
     "gelu": OP.GELU,
     "max_pool": OP.MAX_POOL_2D,
     "average_pool": OP.AVERAGE_POOL_2D,
@@ -323,6 +341,13 @@ def _leaky_relu(writer: FileWriter, program: Program, operator: ProgramOperator)
     return UNION.LeakyReluOptions, writer.table(tflite.LeakyReluOptionsStart, tflite.LeakyReluOptionsEnd, alpha)
 
 
+def _gelu(writer: FileWriter, program: Program, operator: ProgramOperator) -> tuple[int, int]:
+    options = operator.options
+    assert isinstance(options, GeluOptions)
+    approximate = (tflite.GeluOptionsAddApproximate, options.approximate)
+    return UNION.GeluOptions, writer.table(tflite.GeluOptionsStart, tflite.GeluOptionsEnd, approximate)
+
+
 def _concatenation(writer: FileWriter, program: Program, operator: ProgramOperator) -> tuple[int, int]:
     options = operator.options
     assert isinstance(options, ConcatenationOptions)
@@ -381,6 +406,7 @@ _OPTIONS: Mapping[type, Callable[[FileWriter, Program, ProgramOperator], tuple[i
     ReduceOptions: _reduce,
     SoftmaxOptions: _softmax,
     LeakyReluOptions: _leaky_relu,
+    GeluOptions: _gelu,
     ConcatenationOptions: _concatenation,
     SplitOptions: _split,
     StridedSliceOptions: _strided_slice,

@@ -73,7 +73,7 @@ def _run(
         return [dequantize(arrays[0], inputs[0])]
     if operator.kind == "quantize" and inputs[0].dtype == "float32":
         return [quantize(arrays[0], outputs[0])]
-    integer = [tensor.dtype in ("int8", "int32") for tensor in (*inputs, *outputs)]
+    integer = [tensor.quant is not None for tensor in (*inputs, *outputs)]
     if all(integer) and operator.kind in kernels:
         return [kernels[operator.kind](operator, inputs, outputs, arrays)]
     if not any(integer) and operator.kind in REAL_KINDS:

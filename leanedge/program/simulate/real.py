@@ -5,6 +5,7 @@ Sums are taken in float64, so results differ from a device's by its order of sum
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from leanedge.program.types import (
     ConvOptions,
     ElementwiseOptions,
     FullyConnectedOptions,
+    GeluOptions,
     LeakyReluOptions,
     PoolOptions,
     ReduceOptions,
@@ -74,6 +76,11 @@ _UNARY: Mapping[Kind, Callable[[Array], Array]] = {
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "sqrt": np.sqrt,
     "exp": np.exp,
+    "log": np.log,
+    "neg": np.negative,
+    "abs": np.abs,
+    "logical_not": np.logical_not,
+    "cast": lambda x: x,
 }
 
 _BINARY: Mapping[Kind, Callable[[Array, Array], Array]] = {
@@ -83,8 +90,23 @@ _BINARY: Mapping[Kind, Callable[[Array, Array], Array]] = {
     "div": np.divide,
     "maximum": np.maximum,
     "minimum": np.minimum,
+    "pow": np.power,
+    "equal": np.equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
     "squared_difference": lambda x, y: (x - y) ** 2,
     "prelu": lambda x, slope: np.where(x >= 0, x, x * slope),
+}
+
+_REDUCE: Mapping[Kind, Callable[..., Array]] = {
+    "mean": np.mean,
+    "sum": np.sum,
+    "reduce_max": np.max,
+    "reduce_min": np.min,
 }
 
 REAL_KINDS: frozenset[Kind] = frozenset(
@@ -98,8 +120,10 @@ REAL_KINDS: frozenset[Kind] = frozenset(
         "batch_matmul",
         "max_pool",
         "average_pool",
-        "mean",
+        *_REDUCE,
         "softmax",
+        "gelu",
+        "select",
         "leaky_relu",
         "resize_bilinear",
     }
@@ -107,9 +131,10 @@ REAL_KINDS: frozenset[Kind] = frozenset(
 
 
 def real_kernel(operator: ProgramOperator, out: ProgramTensor, arrays: list[Array]) -> Array:
-    """The output of an operator of `REAL_KINDS`, as float32."""
-    operands = [array.astype(np.float64) for array in arrays]
-    return _real(operator, out, operands).astype(np.float32).reshape(out.shape)
+    """The output of an operator of `REAL_KINDS`; floats are reckoned with in float64."""
+    operands = [array.astype(np.float64) if array.dtype == np.float32 else array for array in arrays]
+    with np.errstate(all="ignore"):  # infinities and NaN come out as on the device
+        return _real(operator, out, operands).astype(out.dtype).reshape(out.shape)
 
 
 def _real(operator: ProgramOperator, out: ProgramTensor, arrays: list[Array]) -> Array:
@@ -126,7 +151,11 @@ def _real(operator: ProgramOperator, out: ProgramTensor, arrays: list[Array]) ->
     if isinstance(options, PoolOptions):
         return _clamped(_pool(kind, first, options, out.shape), options.activation)
     if isinstance(options, ReduceOptions):
-        return np.asarray(first.mean(axis=options.axes, keepdims=options.keep_dims))
+        return np.asarray(_REDUCE[kind](first, axis=options.axes, keepdims=options.keep_dims))
+    if isinstance(options, GeluOptions):
+        return _gelu(first, options.approximate)
+    if kind == "select":
+        return np.where(first, arrays[1], arrays[2])
     if isinstance(options, SoftmaxOptions):
         e = np.exp(options.beta * (first - first.max(axis=-1, keepdims=True)))
         return np.asarray(e / e.sum(axis=-1, keepdims=True))
@@ -138,6 +167,13 @@ def _real(operator: ProgramOperator, out: ProgramTensor, arrays: list[Array]) ->
         return _UNARY[kind](first)
     result = _BINARY[kind](first, arrays[1])
     return _clamped(result, options.activation) if isinstance(options, ElementwiseOptions) else result
+
+
+def _gelu(array: Array, approximate: bool) -> Array:
+    if approximate:
+        return np.asarray(0.5 * array * (1 + np.tanh(np.sqrt(2 / np.pi) * (array + 0.044715 * array**3))))
+    error_function = np.frompyfunc(math.erf, 1, 1)
+    return np.asarray(0.5 * array * (1 + error_function(array / np.sqrt(2)).astype(np.float64)))
 
 
 def _pool(kind: Kind, image: Array, options: PoolOptions, shape: tuple[int, ...]) -> Array:

@@ -62,7 +62,7 @@ def three_sets(
         The sets, with notes for the report. `same_data` says that the test samples also served to choose.
 
     Raises:
-        DataError: Fewer than `LEAST_SAMPLES` samples beside the test set.
+        DataError: Fewer than `LEAST_SAMPLES` samples beside the test set; labels of another kind in `test_source`.
     """
     samples, notes = source.samples, [*source.notes, *(test_source.notes if test_source else ())]
     rng = np.random.default_rng(seed)
@@ -80,6 +80,7 @@ def three_sets(
         )
     test = test_source.samples if test_source is not None else samples.take(order[marked]) if marked.any() else None
     if test_source is not None:
+        _check_alike(samples, test_source.samples)
         notes += _about_apart(source, test_source)
     if test is not None and test_source is None:
         notes += _about_crossing(samples, rest, order[marked])
@@ -170,6 +171,17 @@ def _too_few(samples: Samples, rest: Array) -> str:
         if number < len(rest):
             return f"{len(rest)} samples in {number} groups are too few"
     return f"{len(rest)} samples are too few"
+
+
+def _check_alike(samples: Samples, test: Samples) -> None:
+    def kind(labels: Array | None) -> str:
+        if labels is None:
+            return "no labels"
+        return f"{'integer' if labels.dtype.kind == 'i' else 'float'} labels of shape {('n', *labels.shape[1:])}"
+
+    ours, theirs = kind(samples.labels), kind(test.labels)
+    if ours != theirs:
+        raise DataError(f"the test data has {theirs}, the data {ours}", where="y", allowed="the same in both")
 
 
 def _about_sets(calibration: Samples, selection: Samples, test: Samples, seed: int) -> str:

@@ -174,6 +174,11 @@ def test_test_set_apart():
     assert any("10 samples that the data marks as test are left out" in note for note in sets.notes)
 
 
+def test_test_set_apart_with_other_labels():
+    with pytest.raises(DataError, match="the test data has no labels, the data integer labels of shape"):
+        three_sets(source(100, classes=3), 0, source(7))
+
+
 def test_test_set_apart_that_is_not_apart():
     sets = three_sets(source(100), 0, source(10, start=95))
     assert "5 of 10 test samples are also in the data: the accuracy is flattered" in sets.notes

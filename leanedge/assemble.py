@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from leanedge.candidates import Refusal
     from leanedge.evaluate import Evaluation, Workbench
     from leanedge.load import LoadedModel
+    from leanedge.metric import Metric
     from leanedge.plan import Choice, Priced
     from leanedge.proof import Proof
     from leanedge.request import Request
@@ -212,12 +213,7 @@ def _data(bench: Workbench, seed: int) -> content.DataInfo:
 
 def _budget(found: Findings) -> content.BudgetInfo:
     limits = {name: limit for name, limit in found.request.budget.to_dict().items() if limit is not None}
-    metric, reference = found.bench.metric, found.bench.reference_score.value
-    allowed = found.request.max_drop / 100
-    if metric.fractional:
-        worst = reference - allowed if metric.higher_is_better else reference + allowed
-    else:
-        worst = reference * (1 - allowed if metric.higher_is_better else 1 + allowed)
+    worst = found.bench.metric.worst_allowed(found.bench.reference_score, found.request.max_drop)
     return content.BudgetInfo(limits, found.request.max_drop, worst)
 
 
@@ -275,16 +271,22 @@ def _rows(found: Findings) -> tuple[content.CandidateRow, ...]:
 
 def _row(found: Findings, priced: Priced) -> content.CandidateRow:
     item, choice = priced.evaluation, found.choice
-    candidate, over = item.candidate, item.drop - found.request.max_drop
+    candidate, allowed = item.candidate, found.request.max_drop
     excess = dict(priced.excess)
-    if over > 0:
-        excess["accuracy"] = over
-    status, reason = _status(priced, choice, over, found.bench.metric.fractional)
+    if not item.keeps(allowed):
+        excess["accuracy"] = item.drop + item.drop_error - allowed
+    status, reason = _status(priced, choice, allowed, drop_unit(found.bench.metric))
     score = Figure(
         item.score.value,
         found.bench.metric.unit,
         "measured",
-        {"set": "selection", "n": item.score.n, "interval": [item.score.low, item.score.high], "drop": item.drop},
+        {
+            "set": "selection",
+            "n": item.score.n,
+            "interval": [item.score.low, item.score.high],
+            "drop": item.drop,
+            "drop_error": item.drop_error,
+        },
     )
     return content.CandidateRow(
         candidate.id,
@@ -300,12 +302,13 @@ def _row(found: Findings, priced: Priced) -> content.CandidateRow:
     )
 
 
-def _status(priced: Priced, choice: Choice, over: float, points: bool) -> tuple[content.Status, str]:
+def _status(priced: Priced, choice: Choice, allowed: float, unit: str) -> tuple[content.Status, str]:
+    item = priced.evaluation
     if priced is choice.chosen:
-        return "chosen", choice.why
-    if over > 0:
-        unit = "points" if points else "%"
-        return "too_lossy", f"loses {priced.evaluation.drop:.2f} {unit} on the selection set"
+        return "chosen", ""
+    if not item.keeps(allowed):
+        error = f", standard error {item.drop_error:.2f}" if item.drop_error else ""
+        return "too_lossy", f"loses {item.drop:.2f} {unit} on the selection set{error}"
     if "latency_ms" in priced.excess:
         return "too_slow", f"{priced.excess['latency_ms']:.3g} ms over the budget"
     for name in ("flash_bytes", "ram_bytes"):
@@ -314,6 +317,11 @@ def _status(priced: Priced, choice: Choice, over: float, points: bool) -> tuple[
     if "energy_uj" in priced.excess:
         return "too_much_energy", f"{priced.excess['energy_uj']:.3g} uJ over the budget"
     return "fits", "tied with the chosen one" if priced.id in choice.tied else ""
+
+
+def drop_unit(metric: Metric) -> str:
+    """What a drop is counted in, in short."""
+    return "points" if metric.fractional else "%"
 
 
 def _estimate(estimate: Estimate) -> Mapping[str, Figure]:

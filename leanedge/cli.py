@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ EXIT_CODES = """
 Exit codes: 0 built and passed · 2 bad input or usage · 3 nothing fits the budget · 4 validation failed ·
 5 a needed program or extra is missing · 130 interrupted
 """
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="leanedge",
@@ -42,14 +45,19 @@ def main() -> None:
     """Entry point of the ``leanedge`` command."""
     from leanedge.errors import LeanEdgeError
 
+    # A service manager's stop is a Ctrl-C: what was complete stands, nothing half-written stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # a typer.Exit is returned as its code
+        code = app(standalone_mode=False) or 0  # a typer.Exit, and Ctrl-C, are returned as a code
+        if code == INTERRUPTED:
+            _say_error("interrupted")
+        sys.exit(code)
     except LeanEdgeError as error:
         _say_error(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say_error("interrupted; nothing was changed")
-        sys.exit(130)
+        _say_error("interrupted")
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,8 +69,8 @@ def main() -> None:
 def _unexpected(error: Exception) -> int:
     """Says what happened without a traceback (unless ``LEANEDGE_TRACEBACK`` is set) and gives the exit code."""
     if isinstance(error, typer.Abort):
-        _say_error("interrupted; nothing was changed")
-        return 130
+        _say_error("interrupted")
+        return INTERRUPTED
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's, which has no public type
         error.show()
         return int(error.exit_code)

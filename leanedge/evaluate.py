@@ -105,6 +105,7 @@ class Evaluation:
         artifact: Its files, in the cache: copy, don't change.
         score: On the selection set, in its own runtime.
         drop: Loss against the float model, in the metric's unit for ``--max-drop``; negative is a gain.
+        drop_error: Standard error of `drop`, both scores being of the same samples; 0 where it is not known.
         channels: Operator -> [channels kept, channels before], where something was cut.
         weight_bits: Operator -> bits of its weights.
         activation_bits: Operator -> bits of its output (32 where it stays in float).
@@ -115,10 +116,18 @@ class Evaluation:
     artifact: Artifact
     score: Score
     drop: float
+    drop_error: float
     channels: Mapping[str, tuple[int, int]]
     weight_bits: Mapping[str, int]
     activation_bits: Mapping[str, int]
     from_cache: bool
+
+    def keeps(self, max_drop: float) -> bool:
+        """Whether its loss is within `max_drop` by at least its standard error, or no loss was seen at all.
+
+        Without the margin the choice among many would pick those that the selection set happens to flatter.
+        """
+        return self.drop <= 0 or self.drop + self.drop_error <= max_drop
 
     @property
     def file_bytes(self) -> int:
@@ -172,6 +181,7 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
         record = {
             "score": asdict(replace(score, per_sample=None)),
             "drop": bench.metric.drop(bench.reference_score, score),
+            "drop_error": bench.metric.drop_error(bench.reference_score, score),
             **_what_changed(compressed),
         }
         (folder / "artifact.json").write_text(artifact.to_json())
@@ -188,6 +198,7 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
         Artifact.from_json((folder / "artifact.json").read_text(), folder),
         Score(**record["score"]),
         record["drop"],
+        record["drop_error"],
         {name: (kept, before) for name, (kept, before) in record["channels"].items()},
         record["weight_bits"],
         record["activation_bits"],

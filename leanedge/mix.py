@@ -33,7 +33,7 @@ def mixed_candidates(made: Sequence[Evaluation], bench: Workbench) -> Iterator[C
     lossy = [
         item
         for item in made
-        if (item.candidate.scheme, item.candidate.pattern) == ("w8a8", "dense") and item.drop > bench.max_drop
+        if (item.candidate.scheme, item.candidate.pattern) == ("w8a8", "dense") and not item.keeps(bench.max_drop)
     ]
     if lossy:
         from leanedge.compress.quantize.sensitivity import rank_operators
@@ -48,5 +48,5 @@ def mixed_candidates(made: Sequence[Evaluation], bench: Workbench) -> Iterator[C
                 break
             candidate = replace(item.candidate, scheme="mixed", float_operators=tuple(sorted(ranked[:count])))
             yield candidate
-            if made[-1].candidate == candidate and made[-1].drop <= bench.max_drop:
+            if made[-1].candidate == candidate and made[-1].keeps(bench.max_drop):
                 break

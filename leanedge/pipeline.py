@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leanedge.assemble import Findings, write_output
+from leanedge.assemble import Findings, drop_unit, write_output
 from leanedge.cache import digest
 from leanedge.candidates import Candidate, Refusal, propose
 from leanedge.data.load import load_data
@@ -119,11 +119,11 @@ def build(
     candidates, refused = _propose(request, loaded, data_sha256)
     made, failed, interrupted = _make(candidates, bench, steps)
     priced, notes = _price(made, bench, request, steps, interrupted)
-    choice = choose(priced, request.budget, request.max_drop, request.objective)
+    choice = choose(priced, request.budget, request.max_drop, request.objective, drop_unit(bench.metric))
     proof = None
     if choice.chosen is not None:
         with steps.step("Proving the choice") as step:
-            proof = prove(choice.chosen.evaluation, bench, request.profile, steps.say, emulated=not interrupted)
+            proof = prove(choice.chosen.evaluation, bench, request.profile, step.say, emulated=not interrupted)
             step.done(_passed(proof.checks))
     baseline = next((row for row in priced if row.evaluation.candidate == candidates[0]), None)
     with steps.step("Writing the output") as step:

@@ -105,21 +105,24 @@ def read_plan(path: Path) -> Plan:
     return parse(path, Plan, UsageError)
 
 
-def choose(priced: Sequence[Priced], budget: Budget, max_drop: float, objective: Objective) -> Choice:
+def choose(
+    priced: Sequence[Priced], budget: Budget, max_drop: float, objective: Objective, unit: str = "points"
+) -> Choice:
     """Ranks candidates and picks one.
 
-    The rule: of those that keep the budget and lose at most `max_drop`, the fastest (or, for the objective
-    ``accuracy``, the one that loses least). Those no further from it than the figures are sure are tied with it; of
-    the tied, the one with the smaller files for the objective ``latency`` (the faster one for ``accuracy``), then the
-    one that loses less, then the id.
+    The rule: of those that keep the budget and lose at most `max_drop` (see `Evaluation.keeps`), the fastest (or, for the objective
+    ``accuracy``, the one that loses least). Those no further from it than the figures are sure are tied with it. Of
+    the tied: the one with the smaller files (for the objective ``accuracy`` the faster one), then the one that loses
+    less, then the id.
 
     Args:
         priced: Every candidate that could be made.
         budget: Limits, for the words only: `Priced.excess` was computed against it.
         max_drop: The largest loss on the selection set, in the metric's unit for drops.
         objective: What is best.
+        unit: Of drops, for the words.
     """
-    fitting = [row for row in priced if not row.excess and row.evaluation.drop <= max_drop]
+    fitting = [row for row in priced if not row.excess and row.evaluation.keeps(max_drop)]
     if not fitting:
         ranked = sorted(priced, key=lambda row: (_distance(row, budget, max_drop), row.id))
         return Choice(tuple(ranked), None, _why_none(ranked, max_drop))
@@ -149,7 +152,7 @@ def choose(priced: Sequence[Priced], budget: Budget, max_drop: float, objective:
     return Choice(
         (chosen, *rest, *others),
         chosen,
-        _why(chosen, fitting, objective, timed, max_drop, len(tied)),
+        _why(chosen, fitting, objective, timed, f"{max_drop:g} {unit}", unit, len(tied)),
         tuple(row.id for row in tied if row is not chosen),
     )
 
@@ -186,22 +189,23 @@ def _drop_tied(leader: Priced, row: Priced) -> bool:
 
 def _distance(row: Priced, budget: Budget, max_drop: float) -> float:
     """How far from fitting, as the largest ratio over a limit; 0 when it fits."""
-    over = [row.evaluation.drop / max_drop - 1 if max_drop > 0 else row.evaluation.drop]
+    lost = 0.0 if row.evaluation.keeps(max_drop) else row.evaluation.drop + row.evaluation.drop_error
+    over = [lost / max_drop - 1 if max_drop > 0 else lost]
     over += [amount / (getattr(budget, name) or 1.0) for name, amount in row.excess.items()]
     return max(0.0, *over)
 
 
 def _why(
-    chosen: Priced, fitting: Sequence[Priced], objective: Objective, timed: bool, max_drop: float, tied: int
+    chosen: Priced, fitting: Sequence[Priced], objective: Objective, timed: bool, allowed: str, unit: str, tied: int
 ) -> str:
     loss = chosen.evaluation.drop
-    changed = f"loses {loss:.2f}" if loss > 0 else "loses nothing" if loss == 0 else f"gains {-loss:.2f}"
+    changed = f"loses {loss:.2f} {unit}" if loss > 0 else "loses nothing" if loss == 0 else f"gains {-loss:.2f} {unit}"
     what = {
-        "latency": f"the fastest of {len(fitting)} candidates that lose at most {max_drop:g}",
+        "latency": f"the fastest of {len(fitting)} candidates that lose at most {allowed}",
         "accuracy": f"the least loss of {len(fitting)} candidates that fit the budget",
     }[objective]
     if objective == "latency" and not timed:
-        what = f"the smallest of {len(fitting)} candidates that lose at most {max_drop:g} (no latency is known here)"
+        what = f"the smallest of {len(fitting)} candidates that lose at most {allowed} (no latency is known here)"
     text = f"{what}; it {changed} on the selection set"
     if tied > 1:
         better = "is smallest" if objective == "latency" else "is fastest"
@@ -214,8 +218,9 @@ def _why_none(ranked: Sequence[Priced], max_drop: float) -> str:
         return "no candidate could be made"
     best = ranked[0]
     parts = [f"{name} by {amount:g}" for name, amount in best.excess.items()]
-    if best.evaluation.drop > max_drop:
-        parts.append(f"the allowed drop by {best.evaluation.drop - max_drop:.2f}")
+    if not best.evaluation.keeps(max_drop):
+        loss = best.evaluation.drop + best.evaluation.drop_error
+        parts.append(f"the allowed drop by {loss - max_drop:.2f} (standard error included)")
     return f"nothing fits; the closest, {best.id}, is over {', '.join(parts)}"
 
 

@@ -160,6 +160,27 @@ class Metric:
             )
         return 100 * worse / abs(reference.value)
 
+    def drop_error(self, reference: Score, score: Score) -> float:
+        """Standard error of `drop` for two scores of the same samples, in the same unit; 0 without per-sample values.
+
+        The differences sample by sample, so that what is hard for both models cancels out.
+        """
+        if reference.per_sample is None or score.per_sample is None or reference.n < 2 or reference.value == 0:
+            return 0.0
+        change = np.asarray(score.per_sample) - np.asarray(reference.per_sample)
+        error = float(change.std(ddof=1)) / math.sqrt(reference.n)
+        if self.name == "rmse":  # of a root: first order
+            error /= 2 * reference.value
+        return 100 * error / (1.0 if self.fractional else abs(reference.value))
+
+    def worst_allowed(self, reference: Score, max_drop: float) -> float:
+        """The value at which `drop` is `max_drop`."""
+        if self.name == "sqnr":
+            noise = max_drop / 100 + 10 ** (-reference.value / 20)
+            return -20 * math.log10(noise)
+        worse = max_drop / 100 * (1.0 if self.fractional else abs(reference.value))
+        return reference.value - worse if self.higher_is_better else reference.value + worse
+
     def _each(self, output: Array, wanted: Array, lead: int) -> Array:
         """(n,) what each sample contributes."""
         if self.name in ("top1", "agreement"):

@@ -1,0 +1,170 @@
+"""The numpy reference equals TensorFlow Lite Micro and LiteRT's reference kernels bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tflite_micro
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from int8_cases import CASES, program, quant
+
+from leanedge.export.tflite_file import tflite_bytes
+from leanedge.program.fill import INTEGER_KINDS
+from leanedge.program.simulate import simulate, simulate_tensors
+from leanedge.program.simulate.fixed_point import quantized_multiplier, rounding_shift, scale_by
+from leanedge.program.types import (
+    ConvOptions,
+    Dense,
+    FullyConnectedOptions,
+    Port,
+    Program,
+    ProgramOperator,
+    ProgramTensor,
+)
+
+Array = np.ndarray[Any, Any]
+
+NOT_IN_TFLM = {"relu_n1_to_1"}
+"""LiteRT alone is the oracle of these."""
+
+FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+def fed(drawn: Program, seed: int) -> dict[str, Array]:
+    random = np.random.default_rng(seed)
+    return {
+        port.tensor: random.integers(-128, 128, drawn.tensors[port.tensor].shape).astype(np.int8)
+        for port in drawn.inputs
+    }
+
+
+def tflm(drawn: Program, arrays: dict[str, Array]) -> list[Array]:
+    interpreter = tflite_micro.runtime.Interpreter.from_bytes(tflite_bytes(drawn))
+    for place, array in enumerate(arrays.values()):
+        interpreter.set_input(array, place)
+    interpreter.invoke()
+    return [interpreter.get_output(place) for place in range(len(drawn.outputs))]
+
+
+def litert(drawn: Program, arrays: dict[str, Array]) -> list[Array]:
+    interpreter = Interpreter(
+        model_content=tflite_bytes(drawn),
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+    )
+    interpreter.allocate_tensors()
+    made = interpreter.get_signature_runner()(**arrays)
+    return [made[port.name] for port in drawn.outputs]
+
+
+def test_every_integer_kind_is_tried() -> None:
+    assert set(CASES) == (INTEGER_KINDS - {"reshape"}) | {"quantize"}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_an_operator_equals_both_oracles(kind: Any) -> None:
+    @FEW
+    @given(CASES[kind], st.integers(0, 2**32))
+    def equal(drawn: Program, seed: int) -> None:
+        arrays = fed(drawn, seed)
+        if kind not in NOT_IN_TFLM:
+            ours = simulate_tensors(drawn, arrays, "tflm")
+            for port, theirs in zip(drawn.outputs, tflm(drawn, arrays), strict=True):
+                np.testing.assert_array_equal(ours[port.tensor], theirs)
+        ours = simulate_tensors(drawn, arrays, "litert")
+        for port, theirs in zip(drawn.outputs, litert(drawn, arrays), strict=True):
+            np.testing.assert_array_equal(ours[port.tensor], theirs)
+
+    equal()
+
+
+def test_fully_connected_is_rounded_once_in_litert_and_twice_in_tflm() -> None:
+    weights = (np.array([[1]], np.int8), quant(1.0, 0))
+    bias = (np.array([-3151 + 1], np.int32), quant(1.0, 0, None, "int32"))
+    scale = 2.0**37 / 1199154462  # so that -3151 becomes -27.4925, whose doubling high product is exactly -27.5
+    one = program(
+        "fully_connected",
+        [((1, 1), quant(1.0, 0))],
+        [((1, 1), quant(scale, 0))],
+        FullyConnectedOptions(),
+        [weights, bias],
+    )
+    arrays = {"i0": np.array([[-1]], np.int8)}
+    assert simulate_tensors(one, arrays, "tflm")["o0"].item() == tflm(one, arrays)[0].item() == -28
+    assert simulate_tensors(one, arrays, "litert")["o0"].item() == litert(one, arrays)[0].item() == -27
+
+
+@given(st.floats(1e-9, 1e4))
+@settings(deadline=None)
+def test_a_quantized_multiplier_is_within_half_a_unit_of_31_bits(real: float) -> None:
+    integer, power = quantized_multiplier(real)
+    assert 1 << 30 <= integer < 1 << 31
+    assert abs(integer * 2.0 ** (power - 31) / real - 1) <= 2.0**-31
+
+
+@given(st.integers(-(2**30), 2**30), st.integers(0, 30))
+@settings(deadline=None)
+def test_a_rounding_shift_rounds_half_away_from_zero(number: int, bits: int) -> None:
+    exact = abs(number) / 2**bits
+    expected = int(np.floor(exact + 0.5)) * (1 if number >= 0 else -1)
+    assert int(rounding_shift(np.array(number), bits)) == expected
+
+
+@given(st.integers(-(2**20), 2**20), st.floats(1e-5, 4.0))
+@settings(deadline=None)
+def test_scaling_is_within_one_of_the_real_product(number: int, real: float) -> None:
+    assert abs(int(scale_by(np.array(number), *quantized_multiplier(real))) - number * real) <= 1.0
+
+
+def test_a_grouped_convolution_equals_both_oracles() -> None:
+    random = np.random.default_rng(3)
+    weights = (random.integers(-127, 128, (6, 3, 3, 2)).astype(np.int8), quant(np.full(6, 0.01), np.zeros(6), 0))
+    bias = (random.integers(-500, 500, 6).astype(np.int32), quant(np.full(6, 0.0005), np.zeros(6), 0, "int32"))
+    drawn = program(
+        "conv_2d",
+        [((1, 5, 5, 4), quant(0.05, -3))],
+        [((1, 5, 5, 6), quant(0.2, 4))],
+        ConvOptions((1, 1), (1, 1), (1, 1, 1, 1), "relu"),
+        [weights, bias],
+    )
+    arrays = fed(drawn, 0)
+    ours = simulate_tensors(drawn, arrays)["o0"]
+    assert len(np.unique(ours)) > 20
+    np.testing.assert_array_equal(ours, tflm(drawn, arrays)[0])
+    np.testing.assert_array_equal(ours, litert(drawn, arrays)[0])
+
+
+def test_floats_become_integers_half_away_from_zero() -> None:
+    tensors = {
+        "i0": ProgramTensor("i0", (7,), "float32"),
+        "o0": ProgramTensor("o0", (7,), "int8", quant(0.5, 3)),
+    }
+    quantize = Program(
+        tensors, (ProgramOperator("op", "quantize", ("i0",), ("o0",)),), (Port("i0", "i0"),), (Port("o0", "o0"),)
+    )
+    arrays = {"i0": np.array([0.25, -0.25, 0.75, -0.75, np.float32(0.24999999), 1e9, -1e9], np.float32)}
+    ours = simulate_tensors(quantize, arrays)["o0"]
+    np.testing.assert_array_equal(ours, [4, 2, 5, 1, 3, 127, -128])
+    np.testing.assert_array_equal(ours, litert(quantize, arrays)[0])
+
+
+def test_an_operator_of_mixed_types_has_no_reference() -> None:
+    tensors = {
+        "i0": ProgramTensor("i0", (1, 4), "float32"),
+        "c0": ProgramTensor("c0", (2, 4), "int8", quant(0.1, 0), Dense(np.ones((2, 4), np.int8))),
+        "c1": ProgramTensor("c1", (2,), "float32", None, Dense(np.zeros(2, np.float32))),
+        "o0": ProgramTensor("o0", (1, 2), "float32"),
+    }
+    hybrid = ProgramOperator("op", "fully_connected", ("i0", "c0", "c1"), ("o0",), FullyConnectedOptions())
+    with pytest.raises(ValueError, match="no reference for fully_connected of float32, int8"):
+        simulate(Program(tensors, (hybrid,), (Port("i0", "i0"),), (Port("o0", "o0"),)), {"i0": np.zeros((1, 4))})
+
+
+def test_an_input_of_another_shape_is_refused() -> None:
+    drawn = program("relu", [((1, 4), quant(0.1, 0))], [((1, 4), quant(0.1, 0))])
+    with pytest.raises(ValueError, match=r"i0 has shape \(1, 4\), not \(1, 5\)"):
+        simulate(drawn, {"i0": np.zeros((1, 5), np.int8)})

@@ -13,6 +13,7 @@ import numpy as np
 from leanedge.compress.prune.budget import Macs, share_globally, share_uniformly
 from leanedge.compress.prune.refit import refit
 from leanedge.compress.prune.saliency import SMALLEST_SHARE, Measure
+from leanedge.compress.prune.statistics import FOLDS
 from leanedge.compress.types import Masks
 from leanedge.errors import UnsupportedOperator, UsageError
 from leanedge.graph.groups import cut
@@ -31,9 +32,6 @@ Spread = Literal["global", "uniform"]
 
 CHOICES: tuple[tuple[Measure, Spread], ...] = (("obs", "global"), ("energy", "global"), ("obs", "uniform"))
 """Ways to choose what goes; the one whose outputs come out nearest to the whole model's is taken."""
-
-JUDGED = 5
-"""One calibration sample in so many is kept back to judge the choices."""
 
 
 def prune_channels(
@@ -62,13 +60,15 @@ def prune_channels(
     """
     if not 0 < level < 1 or multiple < 1:
         raise UsageError(f"level {level}, multiple {multiple}", allowed="0 < level < 1, multiple of 1 or more")
+    if statistics.source != graph.sha256:
+        raise UsageError("the statistics are of another graph", hint="collect(graph, calibration) first")
     macs = Macs.of(statistics.graph, statistics.groups)
     steps = np.array([_step(group.size, group.unit, multiple) for group in statistics.groups])
     floors = -(-macs.sizes // SMALLEST_SHARE)
     floors = np.minimum(-(-floors // steps) * steps, macs.sizes)
     target = macs.at(macs.sizes) * (1 - level)
     number = np.arange(len(statistics.samples))
-    judged = number % JUDGED == JUDGED - 1
+    judged = statistics.folds == FOLDS - 1
     plans: dict[tuple[int, ...], Mapping[str, Array]] = {}
     for measure, spread in choices:
         rankings = statistics.rankings[measure]

@@ -23,53 +23,57 @@ __all__ = ["refit"]
 
 Array = np.ndarray[Any, Any]
 
-PLENTY = 12
-"""Rows a column from which on the usual damping is taken; with fewer it is found by cross-validation."""
-
 ROUNDS = 3
 """Times that targets behind a clamp are moved."""
 
-DAMPINGS = (DAMPING, 1e-2, 1e-1, 1.0, 10.0)
+DAMPINGS = (DAMPING, 1e-2, 1e-1, 1.0, 100.0)
+"""Tried by cross-validation; the last leaves the weights nearly as they were and corrects the means."""
+
+JUDGED_OUTPUTS = 64
+"""Outputs of a layer, at most, that choose its damping."""
 
 
 class _Problem:
     """Rows and targets of one layer, with the products that every solution needs."""
 
     def __init__(self, x: Array, y: Array, start: Array, centred: bool) -> None:
-        self.x, self.y, self.start = x, y, start
-        self.mean = x.mean(0, dtype=np.float64) if centred else np.zeros(x.shape[1])
-        moment = (x.T @ x).astype(np.float64) - len(x) * np.outer(self.mean, self.mean)
-        self.moment, self.centred = moment, centred
-        self.size = max(float(np.mean(np.diag(moment))), 1e-12)
+        self.mean_x = x.mean(0) if centred else np.zeros_like(x[0])
+        self.x, self.y, self.start, self.centred = x - self.mean_x, y, start, centred
+        self.moment = (self.x.T @ self.x).astype(np.float64)
+        self.size = max(float(np.mean(np.diag(self.moment))), 1e-12)
 
-    def solve(self, damping: float, clamp: tuple[float, float]) -> tuple[Array, Array]:
+    def solve(self, damping: float, clamp: tuple[float, float] = (-np.inf, np.inf)) -> tuple[Array, Array]:
         """(matrix, bias) of least squares, drawn towards `start`.
 
         Where an activation clamps the output, only what comes through counts: a target below the clamp is met by
         any value below it. So such targets are moved to what the last solution made, as far as it was right, and
         the problem is solved again (Zhang et al., 2016, by auxiliary variables).
         """
-        damped = self.moment + damping * self.size * np.eye(len(self.moment))
+        # One inverse serves every round.
+        inverse = np.linalg.inv(self.moment + damping * self.size * np.eye(len(self.moment)))
         pull = damping * self.size * self.start
-        matrix, bias = self._solution(damped, pull, self.y)
+        matrix, bias = self._solution(inverse, pull, self.y)
         for _ in range(ROUNDS if any(map(np.isfinite, clamp)) else 0):
-            made = self.x @ matrix.astype(np.float32) + bias.astype(np.float32)
-            targets = self.y.copy()
-            low, high = clamp
-            targets = np.where(self.y <= low, np.minimum(made, low), targets) if np.isfinite(low) else targets
-            targets = np.where(self.y >= high, np.maximum(made, high), targets) if np.isfinite(high) else targets
-            matrix, bias = self._solution(damped, pull, targets)
+            made, targets, (low, high) = self._outputs(matrix, bias), self.y, clamp
+            if np.isfinite(low):
+                targets = np.where(self.y <= low, np.minimum(made, np.float32(low)), targets)
+            if np.isfinite(high):
+                targets = np.where(self.y >= high, np.maximum(made, np.float32(high)), targets)
+            matrix, bias = self._solution(inverse, pull, targets)
         return matrix, bias
 
-    def _solution(self, damped: Array, pull: Array, targets: Array) -> tuple[Array, Array]:
+    def _solution(self, inverse: Array, pull: Array, targets: Array) -> tuple[Array, Array]:
         mean = targets.mean(0, dtype=np.float64) if self.centred else np.zeros(targets.shape[1])
-        product = (self.x.T @ targets).astype(np.float64) - len(self.x) * np.outer(self.mean, mean)
-        matrix = np.linalg.solve(damped, product + pull)
-        return matrix, mean - self.mean @ matrix
+        matrix = inverse @ (self.x.T @ (targets - mean.astype(np.float32)) + pull)
+        return matrix, mean - self.mean_x @ matrix
+
+    def _outputs(self, matrix: Array, bias: Array) -> Array:
+        made: Array = self.x @ matrix.astype(np.float32) + (bias + self.mean_x @ matrix).astype(np.float32)
+        return made
 
     def error(self, matrix: Array, bias: Array) -> float:
         """Squared error of a solution over these rows."""
-        return float(np.square(self.x @ matrix + bias - self.y).sum())
+        return float(np.square(self._outputs(matrix, bias) - self.y).sum())
 
 
 def refit(
@@ -85,13 +89,14 @@ def refit(
         numbers: Their indices in `statistics.samples`.
     """
     constants: dict[str, Array] = {}
+    folds = statistics.folds[numbers]
     before = statistics.graph.constants
     clamps = {o.id: o.activation for o in find_operators(pruned)}
     readers: dict[str, list[Regression]] = {}
     for regression in statistics.regressions:
         readers.setdefault(regression.source, []).append(regression)
     stages = Stages(pruned, samples, list(readers))
-    for source, regressions in readers.items():
+    for regressions in readers.values():
         inputs = stages.advance(constants)
         for regression in regressions:
             weight, axis = pruned.constants[regression.weight], regression.input_axis
@@ -106,24 +111,29 @@ def refit(
                 for number, array in zip(numbers, inputs, strict=True)
             ]
             clamp = clamps.get(regression.operator) or (-np.inf, np.inf)
-            matrix, bias = _fit(np.stack(x), layer.targets[numbers][:, :, columns], start, regression, clamp)
+            matrix, bias = _fit(np.stack(x), layer.targets[numbers][:, :, columns], start, regression, clamp, folds)
             constants[regression.weight] = regression.weight_of(matrix, weight.shape)
             if regression.bias is not None:
                 constants[regression.bias] = bias.reshape(pruned.constants[regression.bias].shape).astype(np.float32)
     return pruned.with_constants(constants)
 
 
-def _fit(x: Array, y: Array, start: Array, regression: Regression, clamp: tuple[float, float]) -> tuple[Array, Array]:
+def _fit(
+    x: Array, y: Array, start: Array, regression: Regression, clamp: tuple[float, float], folds: Array
+) -> tuple[Array, Array]:
     """Fits (samples, rows, columns) to (samples, rows, outputs)."""
     centred = regression.bias is not None
 
-    def problem(part: slice) -> _Problem:
-        return _Problem(x[part].reshape(-1, x.shape[-1]), y[part].reshape(-1, y.shape[-1]), start, centred)
+    def problem(part: Array, outputs: slice = slice(None)) -> _Problem:
+        targets = y[part][:, :, outputs]
+        rows = x[part].reshape(-1, x.shape[-1])
+        return _Problem(rows, targets.reshape(-1, targets.shape[-1]), start[:, outputs], centred)
 
-    damping = DAMPING
-    if len(x) > 1 and x.shape[0] * x.shape[1] < PLENTY * len(start):
-        one, other = problem(slice(0, None, 2)), problem(slice(1, None, 2))
-        open_ended = (-np.inf, np.inf)
-        errors = [other.error(*one.solve(d, open_ended)) + one.error(*other.solve(d, open_ended)) for d in DAMPINGS]
+    # The damping that one half of the samples wants, to foretell the other: rows of one sample are much alike, so
+    # that their number does not say how much is known.
+    damping, half, some = DAMPINGS[-1], folds % 2 == 0, slice(0, None, -(-y.shape[-1] // JUDGED_OUTPUTS))
+    if half.any() and not half.all():
+        one, other = problem(half, some), problem(~half, some)
+        errors = [other.error(*one.solve(d)) + one.error(*other.solve(d)) for d in DAMPINGS]
         damping = DAMPINGS[int(np.argmin(errors))]
-    return problem(slice(None)).solve(damping, clamp)
+    return problem(np.ones(len(x), bool)).solve(damping, clamp)

@@ -79,8 +79,8 @@ class Regression:
         taps = []
         for tap in product(*(range(size) for size in self.kernel)):
             places = zip(starts, tap, self.strides, self.dilations, strict=True)
-            at = tuple(s * stride + t * spread for s, t, stride, spread in places)
-            taps.append(image[(slice(None), *at)])
+            at = (slice(None), *(s * stride + t * spread for s, t, stride, spread in places))
+            taps.append(image[at])
         rows: Array = np.stack(taps, axis=-1).transpose(1, 0, 2).reshape(len(positions), -1)
         return rows
 
@@ -89,7 +89,8 @@ class Regression:
         if self.kind == "conv_transpose":
             return weight.reshape(weight.shape[0], -1)
         if self.kind == "conv":
-            return weight.reshape(weight.shape[0], -1).T
+            filters: Array = weight.reshape(weight.shape[0], -1)
+            return filters.T
         return weight.T if self.input_axis == 1 else weight
 
     def weight_of(self, matrix: Array, shape: tuple[int, ...]) -> Array:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from leanedge.data.samples import Samples
     from leanedge.graph.model import Graph
 
-__all__ = ["LayerStatistics", "Statistics", "collect", "positions_of"]
+__all__ = ["FOLDS", "LayerStatistics", "Statistics", "collect", "positions_of"]
 
 Array = np.ndarray[Any, Any]
 
 ROWS = (2048, 8192)
 """Least and most rows gathered for a layer; four for each column in between."""
+
+FOLDS = 5
+"""Parts of the calibration set that are fitted and judged on apart."""
 
 KEPT_BYTES = 256 << 20
 """Most bytes that one value may take over all samples; beyond, samples are left out, evenly."""
@@ -65,6 +68,8 @@ class Statistics:
         regressions: Layers that can be refitted, in execution order.
         layers: Operator id -> statistics.
         outputs: Model output -> (samples, ...) what the model made.
+        folds: (samples,) a number below `FOLDS`; samples of one group have the same, where there are groups enough.
+        source: Hash of the graph as it was given.
     """
 
     graph: Graph
@@ -73,6 +78,8 @@ class Statistics:
     regressions: tuple[Regression, ...]
     layers: Mapping[str, LayerStatistics] = field(repr=False)
     outputs: Mapping[str, Array] = field(repr=False)
+    folds: Array = field(repr=False)
+    source: str
 
     @cached_property
     def rankings(self) -> Mapping[Measure, tuple[Ranking, ...]]:
@@ -95,7 +102,7 @@ def collect(graph: Graph, calibration: Samples) -> Statistics:
     Raises:
         UnsupportedOperator: Nothing can be cut; says why.
     """
-    graph = give_biases(graph)
+    source, graph = graph.sha256, give_biases(graph)
     groups = find_groups(graph)
     regressions = find_regressions(graph)
     listened = {r.weight for r in regressions}
@@ -119,7 +126,20 @@ def collect(graph: Graph, calibration: Samples) -> Statistics:
             x = made[regression.source] if regression.source in made else sample[regression.source]
             gathered[regression.operator].take(x, number)
     layers = {name: layer.statistics() for name, layer in gathered.items()}
-    return Statistics(graph, samples, groups, regressions, layers, {k: np.stack(v) for k, v in outputs.items()})
+    stacked = {name: np.stack(arrays) for name, arrays in outputs.items()}
+    return Statistics(graph, samples, groups, regressions, layers, stacked, _folds(samples), source)
+
+
+def _folds(samples: Samples) -> Array:
+    """Samples of one group (crops of one photograph, say) know each other: they stay together."""
+    if samples.groups is None or len(np.unique(samples.groups)) < FOLDS:
+        return np.arange(len(samples)) % FOLDS
+    found, sizes = np.unique(samples.groups, return_counts=True)
+    filled, fold_of = np.zeros(FOLDS), {}
+    for group in np.argsort(-sizes, kind="stable"):
+        fold_of[found[group]] = int(np.argmin(filled))
+        filled[fold_of[found[group]]] += sizes[group]
+    return np.array([fold_of[group] for group in samples.groups])
 
 
 def positions_of(regression: Regression, shape: tuple[int, ...], rows: int, sample: int) -> Array:
@@ -142,6 +162,7 @@ class _Gathered:
         self.wide = width > LARGEST_GRAM
         self.moment = np.zeros((width // taps, taps, taps) if self.wide else (width, width), np.float32)
         self.total, self.count, self.rows = np.zeros(width), 0, 0
+        self.shift: Array | None = None  # keeps sums of squares small beside large means
         self.pending: list[Array] = []
         self.targets: list[Array] = []
 
@@ -161,6 +182,9 @@ class _Gathered:
             return
         x = np.concatenate(self.pending)
         self.pending.clear()
+        if self.shift is None:
+            self.shift = x.mean(0) if self.regression.bias else np.zeros(x.shape[1], np.float32)
+        x = x - self.shift
         if self.wide:
             channels = x.reshape(len(x), -1, self.regression.taps)
             self.moment += np.einsum("nct,ncu->ctu", channels, channels)

@@ -97,15 +97,15 @@ def own_sources(architecture: str) -> dict[str, str]:
             *sorted(etc.glob("sources.list.d/*.sources")),
         ]
         codename = _codename()
-    found: dict[str, str] = {}
-    for file in files:
-        if not file.is_file():
-            continue
-        text = file.read_text(encoding="utf-8")
-        kept = keep_sources(text, architecture, codename)
-        if kept:
-            found[f"{file.stem}{'.sources' if _is_deb822(text) else '.list'}"] = kept
-    return found
+    texts = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    # Where no suite is named after the release (but `stable`, say), nothing tells them apart: all are kept.
+    for release in (codename, None):
+        kept = {file: keep_sources(text, architecture, release) for file, text in texts.items()}
+        if any(kept.values()):
+            break
+    return {
+        f"{file.stem}{'.sources' if _is_deb822(texts[file]) else '.list'}": text for file, text in kept.items() if text
+    }
 
 
 def keep_sources(text: str, architecture: str, codename: str | None) -> str:

@@ -167,7 +167,7 @@ def _architecture() -> str:
 
 
 def _cache_name() -> str:
-    return f"qemu-user-{key_of(own_sources('native'), platform.machine(), 1)}"
+    return f"qemu-user-{key_of(own_sources('native'), platform.machine(), 2)}"
 
 
 def _unpack_qemu(folder: Path) -> None:
@@ -180,6 +180,10 @@ def _unpack_qemu(folder: Path) -> None:
     for program in (folder / "usr/bin").glob("qemu-*"):
         if program.name != PROGRAM:
             program.unlink()
+    for library in (folder / "lib").glob("*-linux-gnu*/*"):  # one folder is enough for the loader
+        place = folder / "usr" / library.parent.relative_to(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        library.rename(place / library.name)
     libraries = next((folder / "usr/lib").glob("*-linux-gnu*"), None)
     if _probe(folder / "usr/bin" / PROGRAM, libraries) is None:
         raise MissingProgram(f"the unpacked {PROGRAM} does not start here", where="qemu-user", hint=hint)

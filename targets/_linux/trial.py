@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from leanedge.targets._linux.board import Emulator
@@ -34,9 +34,11 @@ def run_trial(trial: Trial, profile: DeviceProfile) -> Trace:
     with tempfile.TemporaryDirectory(prefix="leanedge-trial-") as work:
         folder = Path(work)
         inputs = folder / "inputs.npz"
-        np.savez(inputs, **dict(trial.samples.inputs))
+        fed: dict[str, Any] = dict(trial.samples.inputs)
+        np.savez(inputs, **fed)
         initial = folder / "initial.npz"
-        np.savez(initial, **dict(trial.initial))
+        first: dict[str, Any] = dict(trial.initial)
+        np.savez(initial, **first)
         models = tuple(
             JobModel(
                 id=name,

@@ -286,3 +286,25 @@ def test_the_command_line_reports_errors_as_json(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "can't be read" in json.loads(done.stderr)["error"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact_kernels"), [("avx2 avx512f", True), ("avx2 avx512_vnni", False), ("avx2 avx_vnni", False)]
+)
+def test_an_x86_that_saturates_takes_the_exact_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, exact_kernels: bool
+) -> None:
+    import onnxruntime
+
+    entries = {}
+
+    class Options(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            entries[key] = value
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    monkeypatch.setattr(runner, "_cpuinfo", lambda key: flags)
+    runner.open_model("onnxruntime", conv_onnx(tmp_path / "m.onnx"))
+    assert ("session.x64quantprecision" in entries) is exact_kernels
+    assert entries["session.intra_op.allow_spinning"] == "0"

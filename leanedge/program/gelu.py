@@ -1,4 +1,4 @@
-"""Finds GELU written out: x/2 (1 + erf(x / sqrt 2)) in its three orders, for TensorFlow Lite has GELU but no Erf."""
+"""Finds GELU written out: x/2 (1 + erf(x / sqrt 2)) in its usual orders, for TensorFlow Lite has GELU but no Erf."""
 
 from __future__ import annotations
 
@@ -45,10 +45,14 @@ def _match(graph: Graph, erf: ir.Node) -> tuple[str, Gelu] | None:
         return None
     source = _times(graph, inner, 1 / math.sqrt(2))
     add = _reader(graph, erf)
-    if source is None or add is None or _plus(graph, add, _output(erf)) != 1.0:
+    if source is None or add is None or not _alone(graph, inner, erf):
+        return None
+    if _times(graph, add, 0.5) == _output(erf):
+        return _match_halved(graph, source, [inner, erf, add])
+    if _plus(graph, add, _output(erf)) != 1.0:
         return None
     first = _reader(graph, add)
-    if first is None or first.op_type != "Mul" or not _alone(graph, inner, erf):
+    if first is None or first.op_type != "Mul":
         return None
     nodes = [inner, erf, add, first]
     other = _other(first, _output(add))
@@ -63,6 +67,17 @@ def _match(graph: Graph, erf: ir.Node) -> tuple[str, Gelu] | None:
     if source in factors and any(_number(graph, name) == 0.5 for name in factors - {source}):
         return _gelu(source, [*nodes, second], second)
     return None
+
+
+def _match_halved(graph: Graph, source: str, nodes: list[ir.Node]) -> tuple[str, Gelu] | None:
+    """The end of x (erf / 2 + 1/2)."""
+    add = _reader(graph, nodes[-1])
+    if add is None or _plus(graph, add, _output(nodes[-1])) != 0.5:
+        return None
+    last = _reader(graph, add)
+    if last is None or last.op_type != "Mul" or _other(last, _output(add)) != source:
+        return None
+    return _gelu(source, [*nodes, add, last], last)
 
 
 def _gelu(source: str, nodes: list[ir.Node], last: ir.Node) -> tuple[str, Gelu]:

@@ -181,4 +181,4 @@ OTHER_NODES: Mapping[str, Callable[[Builder, Operator], Any]] = {
 }
 """ONNX node type -> how it is lowered."""
 
-_ALLOWED = f"{', '.join(KIND_OF_NODE)}, {', '.join(OTHER_NODES)}"
+_ALLOWED = ", ".join(dict.fromkeys([*KIND_OF_NODE, *OTHER_NODES]))

@@ -43,7 +43,7 @@ def main() -> int:
                 start = time.monotonic()
                 try:
                     workload = load(name)
-                    folder = default_cache() / "workloads" / name
+                    folder = default_cache() / name
                     settings = write_settings(workload, folder)
                     result = leanedge.build(
                         target=target, settings=settings, output=out / target / name, max_drop=arguments.max_drop

@@ -54,7 +54,7 @@ def examine() -> tuple[Finding, ...]:
     for name, (extra, what_for) in _EXTRAS.items():
         found = _version(name)
         findings.append(Finding(name, found, False, what_for, "" if found else f"pip install 'leanedge[{extra}]'"))
-    findings.append(_probe("qemu-aarch64", "emulates Raspberry Pi class devices and counts instructions", _qemu))
+    findings.append(_probe("qemu-aarch64", "emulates 64-bit Arm boards and counts instructions", _qemu))
     findings.append(_probe("arm64 root", "the emulated device's system files and runtimes", _root))
     return tuple(findings)
 

@@ -98,7 +98,7 @@ def _read(folder: Path) -> tuple[Artifact, Proving, dict[str, Array], DeviceProf
         raise UsageError(
             f"is not an output folder of leanedge build: {missing[0]} is missing",
             where=str(folder),
-            hint="give the folder that build wrote, such as dist/rpi4",
+            hint="give the folder that build wrote, dist/<target>",
         )
     profile = parse(folder / _PROFILE, DeviceProfile, ProfileError)
     try:

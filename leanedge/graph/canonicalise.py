@@ -54,20 +54,18 @@ def canonicalise(
         passes.InlinePass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.RemoveInitializersFromInputsPass(),
-        passes.IdentityEliminationPass(),
     )(loaded).model
     loaded = infer_shapes(loaded)
     while True:
         onnxscript.optimizer.optimize_ir(loaded, input_size_limit=1 << 22, output_size_limit=1 << 24)
         if not fill_constants(loaded):
             break
-    _remove_dropout(loaded)
+    _remove_copies(loaded)
     _spell_out_batch_norm(loaded)
     simplify(loaded)
     _give_each_use_its_weight(loaded)
     loaded = ir.passes.Sequential(
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
         passes.TopologicalSortPass(),
         passes.ClearMetadataAndDocStringPass(),
@@ -134,15 +132,23 @@ def _upgrade(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
 
 
-def _remove_dropout(model: ir.Model) -> None:
+def _remove_copies(model: ir.Model) -> None:
+    """Removes Identity, and Dropout (which copies at inference), from the main graph.
+
+    Not where the copy is a model output: outputs keep their names. Not onnx_ir's own pass, which fails on a nested
+    graph that gives back a value of an outer one.
+    """
     for node in tuple(model.graph):
-        if node.op_type == "Dropout" and not node.domain:
-            source, made = node.inputs[0], node.outputs[0]
-            if source is None or made in model.graph.outputs:
-                continue
-            for use in tuple(made.uses()):
-                use.node.replace_input_with(use.idx, source)
-            model.graph.remove(node, safe=True)
+        if node.op_type not in ("Identity", "Dropout") or node.domain not in ("", "ai.onnx"):
+            continue
+        source, made = node.inputs[0], node.outputs[0]
+        if source is None or made in model.graph.outputs or any(value.uses() for value in node.outputs[1:]):
+            continue
+        if any(made in graph.outputs for graph in model.graph.subgraphs()):
+            continue
+        for use in tuple(made.uses()):
+            use.node.replace_input_with(use.idx, source)
+        model.graph.remove(node, safe=True)
 
 
 def _spell_out_batch_norm(model: ir.Model) -> None:

@@ -23,7 +23,7 @@ import onnx
 from leanedge.targets._linux.runner import open_model
 
 from benchmarks.workloads import NAMES, UnavailableWorkload, Workload, load
-from leanedge.compress.quantize import quantize
+from leanedge.compress.quantize import quantize_best
 from leanedge.compress.types import Compressed
 from leanedge.data.samples import Samples
 from leanedge.export.onnx_check import sqnr_db
@@ -142,8 +142,8 @@ def compare(name: str, calibration: int, test: int) -> tuple[float, float]:
             path = Path(folder) / f"{who}.onnx"
             start = time.process_time()
             if who == "ours":
-                spec = quantize(graph, calibrate, "w8a8", "onnxruntime")
-                export_onnx(Compressed(graph, "w8a8", quant=spec), path)
+                made, spec = quantize_best(graph, calibrate, "w8a8", "onnxruntime")
+                export_onnx(Compressed(made, "w8a8", quant=spec), path)
             else:
                 theirs(graph, rows, path)
             seconds = time.process_time() - start

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from leanedge.compress.quantize.dynamic import quantize_dynamic
+from leanedge.compress.quantize.equalize import equalize
 from leanedge.compress.quantize.rules import rules_named
+from leanedge.compress.quantize.simulate import output_noise, simulated_runner
 from leanedge.compress.quantize.static import quantize_static
 from leanedge.errors import DataError, UsageError
+from leanedge.graph.run import float_runner
 
 if TYPE_CHECKING:
     from leanedge.compress.types import QuantSpec
@@ -15,10 +18,13 @@ if TYPE_CHECKING:
     from leanedge.graph.model import Graph
     from leanedge.names import Scheme
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_best"]
 
 _MOST_SAMPLES = 512
 """Ranges gain nothing from more; of a longer set so many are taken, evenly spaced."""
+
+
+_JUDGE_SAMPLES = 128
 
 
 def quantize(
@@ -58,3 +64,34 @@ def quantize(
     samples = list(calibration)
     few = samples[:: -(-len(samples) // _MOST_SAMPLES)] if samples else samples
     return quantize_static(graph, few, scheme, checked, float_operators)
+
+
+def quantize_best(
+    graph: Graph,
+    calibration: Samples,
+    scheme: Scheme,
+    rules: str,
+    *,
+    float_operators: frozenset[str] = frozenset(),
+) -> tuple[Graph, QuantSpec]:
+    """Quantizes the graph as it is and equalized, and keeps what leaves the less noise in the outputs.
+
+    Args and errors are those of `quantize`.
+
+    Returns:
+        The graph that the integers are of (the same float function, its constants possibly equalized) and they.
+    """
+    plain = quantize(graph, calibration, scheme, rules, float_operators=float_operators)
+    equalized = equalize(graph, calibration, scheme, rules)
+    if equalized is graph:
+        return graph, plain
+    other = quantize(equalized, calibration, scheme, rules, float_operators=float_operators)
+    rows = list(calibration)
+    few = rows[:: -(-len(rows) // _JUDGE_SAMPLES)]
+    run = float_runner(graph)
+    wanted = [run(sample) for sample in few]
+    noise = [
+        output_noise(graph, wanted, simulated_runner(made, spec), few)
+        for made, spec in ((graph, plain), (equalized, other))
+    ]
+    return (equalized, other) if noise[1] < noise[0] else (graph, plain)

@@ -11,6 +11,7 @@ from leanedge.compress.quantize.calibrate import calibrate
 from leanedge.compress.quantize.dynamic import quantize_tables
 from leanedge.compress.quantize.logarithm import feeds_logarithm
 from leanedge.compress.quantize.placement import place
+from leanedge.compress.quantize.rounding import Moments, gptq_rows, patches, rows_of, rows_to_weight, takes_patches
 from leanedge.compress.quantize.staged import OperatorRunner, Store
 from leanedge.compress.quantize.weights import (
     quantize_bias,
@@ -111,8 +112,12 @@ def _corrected(
     few = samples[:: max(1, -(-len(samples) // _count(graph, len(samples))))]
     means = float_means(graph, correctable.values(), few)
     store = Store(graph, rules, placement, activations, few)
+    generator = np.random.default_rng(0)
     constants = dict(constants)
     for operator in placement.operators:
+        if operator.id in placement.integer and operator.has_channels and takes_patches(graph, operator):
+            assert operator.weight is not None
+            constants[operator.weight] = _by_covariance(graph, operator, store, constants[operator.weight], generator)
         use = {
             name: constants[name].quant.dequantize(constants[name].integers)
             for name in (operator.weight, operator.bias)
@@ -133,6 +138,23 @@ def _corrected(
             use[operator.bias] = rounded.quant.dequantize(rounded.integers)
         store.advance(operator, OperatorRunner(graph, operator, use))
     return constants
+
+
+def _by_covariance(
+    graph: Graph, operator: Operator, store: Store, rounded: QuantizedConstant, generator: np.random.Generator
+) -> QuantizedConstant:
+    """The layer's weight rounded again, at the same scales, for the least error of its output."""
+    assert operator.weight is not None
+    moments = Moments()
+    for index in range(store.count):
+        moments.add(patches(graph, operator, store.read(operator, index), store.count, generator))
+    rows = rows_of(graph, operator, graph.constants[operator.weight])
+    scale = np.broadcast_to(rounded.quant.scale.astype(np.float64).reshape(-1), (rows.shape[0] * rows.shape[1],))
+    if rounded.quant.scale.ndim == 0:
+        scale = np.full(rows.shape[0] * rows.shape[1], float(rounded.quant.scale))
+    covariance = moments.covariance(centred=operator.bias is not None)
+    integers, _ = gptq_rows(rows, scale.reshape(rows.shape[:2]), covariance)
+    return QuantizedConstant(rows_to_weight(operator, integers, rounded.integers.shape), rounded.quant)
 
 
 def _again(

@@ -110,7 +110,7 @@ def choose(
 ) -> Choice:
     """Ranks candidates and picks one.
 
-    The rule: of those that keep the budget and lose at most `max_drop` (see `Evaluation.keeps`), the fastest (or, for the objective
+    The rule: of those that keep the budget and lose at most `max_drop` (`Evaluation.keeps`), the fastest (or, for
     ``accuracy``, the one that loses least). Those no further from it than the figures are sure are tied with it. Of
     the tied: the one with the smaller files (for the objective ``accuracy`` the faster one), then the one that loses
     less, then the id.

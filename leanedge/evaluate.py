@@ -6,6 +6,7 @@ A pure function of (graph, sets, candidate, seed), so that results are cached by
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ import onnx_ir as ir
 
 from leanedge.cache import cached_folder, code_version, digest
 from leanedge.compress.prune.channel import prune_channels
-from leanedge.compress.prune.statistics import collect
+from leanedge.compress.prune.statistics import Statistics, collect
 from leanedge.compress.quantize import quantize
 from leanedge.compress.types import Compressed, Masks
 from leanedge.errors import InputError, UnsupportedOperator, ValidationFailed
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "Workbench", "evaluate", "make", "pruned", "runtime_versions"]
 
 Array = np.ndarray[Any, Any]
+
+_COLLECTING = threading.Lock()
+"""Candidates are made in threads; only one of them collects."""
+
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
@@ -85,6 +90,11 @@ class Workbench:
     def reference(self) -> Mapping[str, Array]:
         """The float model's outputs on the selection set."""
         return self.run(float_runner(self.graph), self.sets.selection)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What every cut starts from: collected once, as it takes a run over the calibration set."""
+        return collect(self.graph, self.steps)
 
     @cached_property
     def reference_score(self) -> Score:
@@ -218,7 +228,9 @@ def pruned(candidate: Candidate, bench: Workbench) -> tuple[Graph, Masks]:
     key = digest(bench.graph.sha256, dict(bench.steps.inputs), level, bench.seed, code_version())
 
     def produce(folder: Path) -> None:
-        graph, masks = prune_channels(bench.graph, collect(bench.graph, bench.steps), level)
+        with _COLLECTING:
+            statistics = bench.statistics
+        graph, masks = prune_channels(bench.graph, statistics, level)
         (folder / "graph.onnx").write_bytes(graph.bytes)
         (folder / "masks.json").write_text(json.dumps(asdict(masks)))
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from leanedge.assemble import Findings, drop_unit, write_output
 from leanedge.cache import digest
@@ -13,6 +17,7 @@ from leanedge.data.sets import three_sets
 from leanedge.errors import InputError, UsageError, ValidationFailed
 from leanedge.evaluate import Evaluation, Workbench, evaluate
 from leanedge.export.folder import check_folder
+from leanedge.graph.layers import macs
 from leanedge.load import load_model
 from leanedge.metric import resolve_metric, softmax_outputs
 from leanedge.mix import mixed_candidates
@@ -24,12 +29,14 @@ from leanedge.request import Request, read_request
 from leanedge.state import initial_state, steps_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from leanedge.budget import Budget
+    from leanedge.data.samples import Sets
     from leanedge.load import LoadedModel
     from leanedge.report.content import Report
-    from leanedge.report.terminal import Steps
+    from leanedge.report.terminal import RunningStep, Steps
 
 __all__ = ["Result", "build"]
 
@@ -151,10 +158,10 @@ def _prepare(request: Request, loaded: LoadedModel, steps: Steps) -> tuple[Workb
         initial = initial_state(graph, settings.state)
         source = load_data(request.data, graph.inputs, settings)
         test = None if request.test_data is None else load_data(request.test_data, graph.inputs, settings, "test data")
-        sets = three_sets(source, request.seed, test)
+        sets = _few_enough(three_sets(source, request.seed, test), macs(graph))
         metric = resolve_metric(settings, source.samples.labels, graph.outputs, softmax_outputs(graph))
         parts = [source, *([test] if test else [])]
-        data_sha256 = digest([[dict(part.samples.inputs), part.samples.labels, part.test] for part in parts])
+        data_sha256 = digest([[dict(p.samples.inputs), p.samples.labels, p.samples.groups, p.test] for p in parts])
         bench = Workbench(
             graph=graph,
             sets=sets,
@@ -172,6 +179,19 @@ def _prepare(request: Request, loaded: LoadedModel, steps: Steps) -> tuple[Workb
     for note in sets.notes:
         steps.say(note)
     return bench, data_sha256
+
+
+SELECTION_MACS = 50_000_000_000
+LEAST_SELECTION = 200
+
+
+def _few_enough(sets: Sets, work: int) -> Sets:
+    """Fewer selection samples for a large model, as every candidate is run on all of them; their order is spread."""
+    wanted = max(LEAST_SELECTION, SELECTION_MACS // max(1, work))
+    if len(sets.selection) <= wanted:
+        return sets
+    note = f"selection: {wanted} of {len(sets.selection)} samples, as one inference takes {work / 1e6:,.0f} M MACs"
+    return replace(sets, selection=sets.selection.take(np.arange(wanted)), notes=(*sets.notes, note))
 
 
 def _propose(
@@ -201,54 +221,87 @@ def _propose(
 def _make(
     candidates: tuple[Candidate, ...], bench: Workbench, steps: Steps
 ) -> tuple[list[Evaluation], list[Refusal], bool]:
-    """Makes and scores each candidate; after Ctrl-C what is made so far stands."""
-    made: list[Evaluation] = []
-    failed: list[Refusal] = []
-    hopeless: dict[float, float] = {}
+    """Makes and scores each candidate, as many at once as there are cores; after Ctrl-C what is made so far stands."""
+    results: dict[Candidate, Evaluation | Refusal] = {}
+    # What a cut loses in float comes first: it tells which cuts need not be tried in other schemes.
+    floats = [item for item in candidates if (item.scheme, item.kind) == ("fp32", candidates[0].kind)]
+    rest = [item for item in candidates if item not in floats]
+    interrupted = False
     with steps.step("Making and scoring candidates", total=len(candidates)) as step:
         try:
-            for candidate in candidates:
-                reason = _no_hope(candidate, hopeless, bench.max_drop)
+            _ = bench.key, bench.reference_score  # once, before the threads ask for them
+            _attempt_all(floats, bench, results, step)
+            hopeful = []
+            for candidate in rest:
+                reason = _no_hope(candidate, results, floats, bench.max_drop)
                 if reason:
-                    failed.append(Refusal(candidate, reason, "not_tried"))
+                    results[candidate] = Refusal(candidate, reason, "not_tried")
+                    step.advance()
                 else:
-                    _make_one(candidate, bench, made, failed)
-                    if made and made[-1].candidate == candidate and candidate.scheme == "fp32":
-                        hopeless[candidate.level] = min(made[-1].drop, hopeless.get(candidate.level, float("inf")))
-                step.advance()
+                    hopeful.append(candidate)
+            _attempt_all(hopeful, bench, results, step)
+            made = [item for item in results.values() if isinstance(item, Evaluation)]
             for extra in mixed_candidates(made, bench):
-                _make_one(extra, bench, made, failed)
+                results[extra] = _attempt(extra, bench)
+                made += [item for item in (results[extra],) if isinstance(item, Evaluation)]
         except KeyboardInterrupt:
-            if not made:
+            interrupted = True
+            if not any(isinstance(item, Evaluation) for item in results.values()):
                 raise
-            tried = {item.candidate for item in made} | {item.candidate for item in failed}
-            failed += [Refusal(c, "the build was interrupted", "not_tried") for c in candidates if c not in tried]
-            return made, failed, True
+            for candidate in candidates:
+                results.setdefault(candidate, Refusal(candidate, "the build was interrupted", "not_tried"))
+        ordered = [results[item] for item in (*candidates, *(item for item in results if item not in candidates))]
+        made = [item for item in ordered if isinstance(item, Evaluation)]
+        failed = [item for item in ordered if isinstance(item, Refusal)]
         cached = sum(item.from_cache for item in made)
         step.done(f"{len(made)} made{f' ({cached} from the cache)' if cached else ''}, {len(failed)} not")
     if not made:
         raise ValidationFailed("no candidate could be made: " + "; ".join(item.reason for item in failed))
-    return made, failed, False
+    return made, failed, interrupted
+
+
+def _attempt_all(
+    candidates: list[Candidate], bench: Workbench, results: dict[Candidate, Evaluation | Refusal], step: RunningStep
+) -> None:
+    """Fills `results`. Runtimes and numpy let go of Python's lock, so threads use the cores."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        waiting = {pool.submit(_attempt, candidate, bench): candidate for candidate in candidates}
+        try:
+            for done in as_completed(waiting):
+                results[waiting[done]] = done.result()
+                step.advance()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future, candidate in waiting.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    results[candidate] = future.result()
+            raise
 
 
 HOPELESS = 2.0
 """A cut whose float model already loses so many times the allowed drop is not tried in other schemes."""
 
 
-def _no_hope(candidate: Candidate, drops: dict[float, float], max_drop: float) -> str:
-    drop = drops.get(candidate.level)
-    if candidate.level == 0 or drop is None or drop <= HOPELESS * max_drop:
+def _no_hope(
+    candidate: Candidate, results: Mapping[Candidate, Evaluation | Refusal], floats: list[Candidate], max_drop: float
+) -> str:
+    if candidate.pattern == "dense":
         return ""
-    return f"this cut loses {drop:.2f} even in fp32, where {max_drop:g} is allowed"
+    same = next((results[item] for item in floats if item.level == candidate.level), None)
+    if isinstance(same, Refusal):
+        return same.reason
+    if same is None or same.drop <= HOPELESS * max_drop:
+        return ""
+    return f"this cut loses {same.drop:.2f} even in fp32, where {max_drop:g} is allowed"
 
 
-def _make_one(candidate: Candidate, bench: Workbench, made: list[Evaluation], failed: list[Refusal]) -> None:
+def _attempt(candidate: Candidate, bench: Workbench) -> Evaluation | Refusal:
     try:
-        made.append(evaluate(candidate, bench))
+        return evaluate(candidate, bench)
     except ValidationFailed as error:
-        failed.append(Refusal(candidate, str(error), "failed"))
+        return Refusal(candidate, str(error), "failed")
     except InputError as error:
-        failed.append(Refusal(candidate, str(error), "refused"))
+        return Refusal(candidate, str(error), "refused")
 
 
 def _price(

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from leanedge.cache import cached_folder, code_version, digest
 from leanedge.compress.prune.channel import prune_channels
 from leanedge.compress.prune.statistics import Statistics, collect
-from leanedge.compress.quantize import quantize
+from leanedge.compress.quantize import quantize_best
 from leanedge.compress.types import Compressed, Masks
 from leanedge.errors import InputError, UnsupportedOperator, ValidationFailed
 from leanedge.graph.model import Graph
@@ -156,12 +156,9 @@ def make(candidate: Candidate, bench: Workbench) -> Compressed:
     if candidate.scheme in ("fp32", "fp16"):
         return made
     rules = load_target(candidate.kind).rules
-    return replace(
-        made,
-        quant=quantize(
-            graph, bench.steps, candidate.scheme, rules, float_operators=frozenset(candidate.float_operators)
-        ),
-    )
+    kept = frozenset(candidate.float_operators)
+    equalized, quant = quantize_best(graph, bench.steps, candidate.scheme, rules, float_operators=kept)
+    return replace(made, graph=equalized, quant=quant)
 
 
 def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:

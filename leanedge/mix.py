@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from leanedge.compress.quantize.sensitivity import rank_operators
 from leanedge.evaluate import pruned
 from leanedge.target import load_target
 
@@ -35,8 +36,6 @@ def mixed_candidates(made: Sequence[Evaluation], bench: Workbench) -> Iterator[C
         for item in made
         if (item.candidate.scheme, item.candidate.pattern) == ("w8a8", "dense") and not item.keeps(bench.max_drop)
     ]
-    if lossy:
-        from leanedge.compress.quantize.sensitivity import rank_operators
     for item in lossy:
         target = load_target(item.candidate.kind)
         if "mixed" not in target.schemes:

@@ -45,7 +45,7 @@ def load(cache: Path) -> Workload:
         name="vad",
         model=model,
         samples=samples,
-        metric="mae",
+        metric="cosine",
         licence="model MIT; speech CC-BY-SA-3.0 and CC-BY-3.0, music CC-BY-SA-3.0 (as in each package's copyright)",
         notes="LSTM, If, STFT as Conv; a sample is a sequence of 48 steps; split by speaker and track; no labels",
         labelled=False,

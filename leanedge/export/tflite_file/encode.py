@@ -40,6 +40,7 @@ class FileWriter:
         self.builder = flatbuffers.Builder(1 << 16)
         self._buffers: list[int] = [self._buffer(None)]
         self._buffer_of: dict[bytes, int] = {}
+        self._vectors: dict[tuple[str, bytes], int] = {}
         self._codes: dict[tuple[int, int], int] = {}
         self._tensors: list[int] = []
         self._operators: list[int] = []
@@ -52,14 +53,13 @@ class FileWriter:
             add(self.builder, value)
         return end(self.builder)
 
-    def vector(self, numbers: Sequence[int], dtype: str = "int32") -> int:
-        """Writes a vector of integers."""
-        offset: int = self.builder.CreateNumpyVector(np.asarray(numbers, dtype))
-        return offset
-
-    def _floats(self, numbers: Array) -> int:
-        offset: int = self.builder.CreateNumpyVector(np.asarray(numbers, np.float32))
-        return offset
+    def vector(self, numbers: Any, dtype: str = "int32") -> int:
+        """Writes a vector of numbers; equal ones are written once (the zero points of weights are many)."""
+        array = np.asarray(numbers, dtype)
+        key = (dtype, array.tobytes())
+        if key not in self._vectors:
+            self._vectors[key] = self.builder.CreateNumpyVector(array)
+        return self._vectors[key]
 
     def _offsets(self, offsets: Sequence[int]) -> int:
         self.builder.StartVector(4, len(offsets), 4)
@@ -107,8 +107,8 @@ class FileWriter:
         return len(self._tensors) - 1
 
     def _quantization(self, quant: TensorQuant) -> int:
-        scale = self._floats(np.atleast_1d(quant.scale))
-        zero_point = self.vector(np.atleast_1d(quant.zero_point).tolist(), "int64")
+        scale = self.vector(np.atleast_1d(quant.scale), "float32")
+        zero_point = self.vector(np.atleast_1d(quant.zero_point), "int64")
         return self.table(
             tflite.QuantizationParametersStart,
             tflite.QuantizationParametersEnd,
@@ -148,10 +148,12 @@ class FileWriter:
 
     def finish(self, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], description: str) -> bytes:
         """The file: one subgraph, one signature ``serving_default`` with the ports' names."""
+        # A vector of its own: `tflite_prefix` shortens it in place.
+        ends = self.builder.CreateNumpyVector(np.array([index for _, index in outputs], np.int32))
         subgraph_fields = [
             (tflite.SubGraphAddTensors, self._offsets(self._tensors)),
             (tflite.SubGraphAddInputs, self.vector([index for _, index in inputs])),
-            (tflite.SubGraphAddOutputs, self.vector([index for _, index in outputs])),
+            (tflite.SubGraphAddOutputs, ends),
             (tflite.SubGraphAddOperators, self._offsets(self._operators)),
             (tflite.SubGraphAddName, self.builder.CreateString("main")),
         ]

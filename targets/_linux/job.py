@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed, nearest
 
-from .arm64_root import arm64_root
+from .arm64_root import arm64_root, has_root
 from .board import board_view
 from .cache import cache_folder
 from .qemu import GET_COMMAND, PROGRAM, count_plugin, find_qemu
-from .wheels import HOST_RUNTIMES, board_wheels, made_host_wheels
+from .wheels import HOST_RUNTIMES, board_wheels, has_board_wheels, made_host_wheels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -212,11 +212,20 @@ def run_job(job: Job, emulator: Emulator, *, timeout_s: float = 600) -> Evidence
 
     Raises:
         ValidationFailed: The runtime refused a model or crashed, samples did not match, or it took too long.
-        MissingProgram: The emulator, the root file system or the runtime's wheels are not there and can't be had.
+        MissingProgram: The emulator, the root file system or the runtime's wheels were not got yet.
         UsageError: The job itself is wrong.
     """
     qemu = find_qemu()
+    if not has_root():
+        raise MissingProgram("no arm64 root file system was made yet", where="arm64-root", hint=f"run `{GET_COMMAND}`")
     root = arm64_root()
+    if not has_board_wheels(root, job.runtime):  # a job downloads nothing
+        name = f"arm64-{job.runtime}"
+        raise MissingProgram(
+            f"{job.runtime} for arm64, in the version that is installed here, was not got yet",
+            where=name,
+            hint=f"run `{GET_COMMAND} {name}`",
+        )
     wheels = board_wheels(root, job.runtime)
     view = board_view(emulator, root.folder)
     wanted = any(model.count for model in job.models)

@@ -11,8 +11,8 @@ from boards import CORTEX_A53, CORTEX_A72, CORTEX_A76
 from leanedge.targets._linux import arm64_root
 from leanedge.targets._linux.get_programs import main as get_programs
 from leanedge.targets._linux.job import Evidence, Job, JobModel, run_job, run_job_on_host
-from leanedge.targets._linux.qemu import count_plugin, find_qemu, get_qemu
-from leanedge.targets._linux.wheels import board_wheels, host_wheels
+from leanedge.targets._linux.qemu import count_plugin, find_qemu
+from leanedge.targets._linux.wheels import board_wheels
 from tiny_models import conv_onnx, conv_tflite, dense_int8_tflite, samples, step_onnx
 
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed
@@ -24,7 +24,7 @@ COUNT_SPREAD = {"onnxruntime": 0.01, "ai_edge_litert": 0, "tflite_runtime": 0}  
 
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
-    get_qemu()
+    assert get_programs([]) == 0
 
 
 def saved(path: Path, **arrays: np.ndarray) -> Path:
@@ -115,7 +115,6 @@ def test_ai_edge_litert_on_a_cortex_a72(tmp_path: Path) -> None:
 
 def test_tflite_runtime_on_a_cortex_a76(tmp_path: Path) -> None:
     evidence = run_job(Job("tflite_runtime", conv_and_dense(tmp_path, "board"), kernels="reference"), CORTEX_A76)
-    host_wheels("tflite_runtime")
     host = run_job_on_host(Job("tflite_runtime", conv_and_dense(tmp_path, "host"), kernels="reference"))
     assert (host.machine, host.runtime_version) == ("x86_64", evidence.runtime_version)
     assert evidence.numpy.startswith("1.")
@@ -156,6 +155,18 @@ def test_a_root_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(arm64_root.ROOT_VARIABLE, str(tmp_path / "absent"))
     with pytest.raises(MissingProgram, match="no such folder"):
         run_job(Job("onnxruntime", (model,)), CORTEX_A72)
+    monkeypatch.delenv(arm64_root.ROOT_VARIABLE)
+    monkeypatch.setattr("leanedge.targets._linux.job.has_board_wheels", lambda root, runtime: False)
+    with pytest.raises(MissingProgram, match="get_programs arm64-onnxruntime"):
+        run_job(Job("onnxruntime", (model,)), CORTEX_A72)
+    monkeypatch.setattr("leanedge.targets._linux.job.has_root", lambda: False)
+    with pytest.raises(MissingProgram, match="no arm64 root file system was made yet"):
+        run_job(Job("onnxruntime", (model,)), CORTEX_A72)
+
+
+def test_a_folder_that_is_no_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = JobModel("m", conv_onnx(tmp_path / "c.onnx"), saved(tmp_path / "in.npz", x=samples()))
+    monkeypatch.setenv(arm64_root.ROOT_VARIABLE, str(tmp_path / "absent"))
     (tmp_path / "absent").mkdir()
     with pytest.raises(MissingProgram, match=r"no usr/bin/python3\.N"):
         run_job(Job("onnxruntime", (model,)), CORTEX_A72)

@@ -95,7 +95,7 @@ TARGET = Target(
     # dequantize in the last bit: only the reference kernels of both are the same arithmetic.
     pairs=(
         Pair("ai_edge_litert", "", "ai_edge_litert", ""),
-        Pair("tflite_runtime", "reference", "ai_edge_litert", "reference"),
+        Pair("tflite_runtime", "", "tflite_runtime", ""),
     ),
     prefix=_prefix,
     boundaries=lambda artifact: boundaries(artifact.model_path),

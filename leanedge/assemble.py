@@ -54,7 +54,7 @@ class Findings:
         bench: The float model and the sets.
         data_sha256: Hash of the samples.
         choice: What the rule decided.
-        baseline: The float model as the first runtime runs it, priced.
+        baseline: The float model as the device's fastest runtime runs it, priced.
         proof: What the test set and validation showed; None when nothing fits.
         refused: What was not made, or failed, and why.
         notes: What the reader must know.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ __all__ = [
     "find_json",
     "keep_json",
     "results_root",
+    "today",
 ]
 
 
@@ -39,6 +41,11 @@ def cache_root() -> Path:
 def results_root() -> Path:
     """Where results are filed; programs and root file systems have folders of their own beside it."""
     return cache_root() / "results"
+
+
+def today() -> str:
+    """Now, as cached evidence is dated."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def digest(*parts: Any) -> str:

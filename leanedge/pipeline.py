@@ -132,7 +132,7 @@ def build(
         with steps.step("Proving the choice") as step:
             proof = prove(choice.chosen.evaluation, bench, request.profile, step.say, emulated=not interrupted)
             step.done(_passed(proof.checks))
-    baseline = next((row for row in priced if row.evaluation.candidate == candidates[0]), None)
+    baseline = _baseline(priced)
     with steps.step("Writing the output") as step:
         report = write_output(
             Findings(
@@ -318,6 +318,17 @@ def _price(
     for note in pricing.notes:
         steps.say(note)
     return priced, pricing.notes
+
+
+def _baseline(priced: list[Priced]) -> Priced | None:
+    """The float model as the device's fastest runtime runs it: what there would be without compression."""
+    floats = [r for r in priced if (r.evaluation.candidate.scheme, r.evaluation.candidate.pattern) == ("fp32", "dense")]
+
+    def latency(row: Priced) -> float:
+        value = row.estimate.latency_ms.value
+        return float("inf") if value is None else value
+
+    return min(floats, key=latency, default=None)
 
 
 def _passed(checks: tuple[Any, ...]) -> str:

@@ -126,7 +126,8 @@ def choose(
     if not fitting:
         ranked = sorted(priced, key=lambda row: (_distance(row, budget, max_drop), row.id))
         return Choice(tuple(ranked), None, _why_none(ranked, max_drop))
-    timed = all(row.estimate.latency_ms.value is not None for row in fitting)
+    by_latency = [row for row in fitting if row.estimate.latency_ms.value is not None]
+    timed = bool(by_latency)
 
     def speed(row: Priced) -> float:
         return _latency(row) if timed else float(row.evaluation.file_bytes)
@@ -138,11 +139,13 @@ def choose(
         return float(row.evaluation.file_bytes)
 
     first, second = (speed, size) if objective == "latency" else (loss, speed)
-    leader = min(fitting, key=lambda row: (first(row), row.evaluation.file_bytes, row.id))
+    # A latency that is not known can't be the lowest: such a candidate wins on latency only where none is known.
+    able = by_latency if timed and objective == "latency" else fitting
+    leader = min(able, key=lambda row: (first(row), row.evaluation.file_bytes, row.id))
     if objective == "accuracy":
         tied = [row for row in fitting if row is leader or _drop_tied(leader, row)]
     else:
-        tied = [row for row in fitting if row is leader or (timed and _speed_tied(leader, row))]
+        tied = [row for row in able if row is leader or (timed and _speed_tied(leader, row))]
     chosen = min(tied, key=lambda row: (second(row), loss(row), row.id))
     rest = sorted((row for row in fitting if row is not chosen), key=lambda row: (row not in tied, first(row), row.id))
     others = sorted(

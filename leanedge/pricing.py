@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leanedge.budget import Estimate
-from leanedge.cache import cached_json, code_version, digest, find_json, keep_json
+from leanedge.cache import cached_json, code_version, digest, find_json, keep_json, today
 from leanedge.cost.energy import predict_energy
 from leanedge.cost.flash import artifact_bytes
 from leanedge.cost.host_timing import measure
@@ -153,11 +153,14 @@ def _ram(item: Evaluation, one: Samples, profile: DeviceProfile) -> Figure:
         trace = load_target(candidate.kind).run(trial, profile)
         figure = trace.observations["model"].ram
         assert figure is not None
-        return {**figure.to_dict(), "runtime": trace.versions["runtime"], "machine": trace.versions["machine"]}
+        versions = {"runtime": trace.versions["runtime"], "machine": trace.versions["machine"]}
+        return {**figure.to_dict(), **versions, "date": today()}
 
     key = digest("ram", item.artifact.model_path.read_bytes(), candidate.runtime, dict(one.inputs), code_version())
     found, from_cache = cached_json("ram", key, seen)
-    detail = {**found["detail"], "runtime": found["runtime"], "machine": found["machine"], "cached": from_cache}
+    detail = {**found["detail"], "runtime": found["runtime"], "machine": found["machine"]}
+    if from_cache:
+        detail["cached"] = found["date"]
     if profile.name == "host":
         return Figure(found["value"], "bytes", "measured", detail)
     detail["by"] = "the same runtime and model"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanedge.cache import code_version, digest, find_json, keep_json
+from leanedge.cache import code_version, digest, find_json, keep_json, today
 from leanedge.evaluate import pruned, runtime_versions
 from leanedge.figures import Figure
 from leanedge.graph.layers import describe_layers
@@ -126,12 +126,10 @@ def verdict_of(checks: tuple[Check, ...], require_validation: bool) -> Verdict:
 
 def _kept(key: str, produce: Callable[[], Mapping[str, Any]]) -> tuple[dict[str, Any], bool]:
     """The evidence filed under `key`, with its date; evidence with checks left out is not kept."""
-    import datetime
-
     found = find_json("proof", key)
     if found is not None:
         return found, True
-    made = {**produce(), "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
+    made = {**produce(), "date": today()}
     if made["complete"]:
         return keep_json("proof", key, made), False
     return made, False

@@ -13,11 +13,12 @@ import numpy as np
 from leanedge.compress.prune.budget import Macs, share_globally, share_uniformly
 from leanedge.compress.prune.refit import refit
 from leanedge.compress.prune.saliency import SMALLEST_SHARE, Measure
-from leanedge.compress.prune.statistics import FOLDS
+from leanedge.compress.prune.statistics import FOLDS, output_error
 from leanedge.compress.types import Masks
 from leanedge.errors import UnsupportedOperator, UsageError
 from leanedge.graph.groups import cut
 from leanedge.graph.operators import find_operators
+from leanedge.graph.run import float_runner, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ __all__ = ["CHOICES", "Spread", "prune_channels"]
 Array = np.ndarray[Any, Any]
 Spread = Literal["global", "uniform"]
 
-CHOICES: tuple[tuple[Measure, Spread], ...] = (("obs", "global"), ("energy", "global"), ("obs", "uniform"))
+CHOICES: tuple[tuple[Measure, Spread], ...] = (("effect", "global"), ("energy", "global"), ("obs", "uniform"))
 """Ways to choose what goes; the one whose outputs come out nearest to the whole model's is taken."""
 
 
@@ -102,7 +103,7 @@ def _step(size: int, unit: int, multiple: int) -> int:
 
 
 def _error(statistics: Statistics, kept: Mapping[str, Array], fitted: Array, judged: Array) -> float:
-    """Mean over the outputs of their squared error on samples that were not fitted, as a fraction of the variance."""
+    """Error of the outputs on samples that were not fitted."""
     pruned = refit(
         cut(statistics.graph, kept),
         statistics,
@@ -110,18 +111,8 @@ def _error(statistics: Statistics, kept: Mapping[str, Array], fitted: Array, jud
         statistics.samples.take(fitted),
         fitted,
     )
-    from leanedge.graph.run import float_runner, run_all
-
     made = run_all(float_runner(pruned), statistics.samples.take(judged))
-    errors = []
-    for name, before in statistics.outputs.items():
-        if before.dtype.kind == "f":
-            wanted = before[judged].astype(np.float64)
-            spread = np.square(before.astype(np.float64) - before.mean(0)).mean()
-            errors.append(float(np.square(made[name] - wanted).mean() / max(spread, 1e-12)))
-        else:
-            errors.append(float((made[name] != before[judged]).mean()))
-    return float(np.mean(errors))
+    return output_error({name: array[judged] for name, array in statistics.outputs.items()}, made)
 
 
 def _kept_outputs(statistics: Statistics, kept: Mapping[str, Array]) -> dict[str, Array]:

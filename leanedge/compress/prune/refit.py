@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanedge.compress.prune.saliency import DAMPING
+from leanedge.compress.prune.saliency import DAMPINGS
 from leanedge.compress.prune.stages import Stages
 from leanedge.compress.prune.statistics import positions_of
 from leanedge.graph.operators import find_operators
@@ -25,9 +25,6 @@ Array = np.ndarray[Any, Any]
 
 ROUNDS = 3
 """Times that targets behind a clamp are moved."""
-
-DAMPINGS = (DAMPING, 1e-2, 1e-1, 1.0, 100.0)
-"""Tried by cross-validation; the last leaves the weights nearly as they were and corrects the means."""
 
 JUDGED_OUTPUTS = 64
 """Outputs of a layer, at most, that choose its damping."""

@@ -86,12 +86,9 @@ class Regression:
 
     def matrix(self, weight: Array) -> Array:
         """The weights as (channels x taps, outputs)."""
-        if self.kind == "conv_transpose":
-            return weight.reshape(weight.shape[0], -1)
-        if self.kind == "conv":
-            filters: Array = weight.reshape(weight.shape[0], -1)
-            return filters.T
-        return weight.T if self.input_axis == 1 else weight
+        flat: Array = weight.reshape(weight.shape[0], -1)
+        turned = self.kind == "conv" or (self.kind == "linear" and self.input_axis == 1)
+        return flat.T if turned else flat
 
     def weight_of(self, matrix: Array, shape: tuple[int, ...]) -> Array:
         """The inverse of `matrix`, for weights of that shape."""

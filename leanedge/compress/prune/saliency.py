@@ -6,6 +6,8 @@ Cost is the squared error that a consumer's outputs suffer, as a fraction of the
   that read it).
 - ``obs``: of removing it and refitting all that is left by least squares, greedily, unit after unit, as in the
   optimal brain surgeon (Hassibi and Stork, 1993; in blocks as in Kwon et al., 2022, and Frantar and Alistarh, 2023).
+- ``effect``: as ``obs``, times what an error in these consumers does to the model's outputs, measured: each group
+  in turn loses a part, its consumers refitted, and the model is run.
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from leanedge.compress.prune.regression import Regression
     from leanedge.compress.prune.statistics import LayerStatistics
     from leanedge.graph.groups import ChannelGroup
 
-__all__ = ["DAMPING", "Measure", "Ranking", "rank"]
+    Layers = Mapping[str, tuple[Regression, LayerStatistics, "Array"]]
+    """Weight -> the layer, its statistics and its weights as a matrix, for every layer that sums over channels."""
+
+__all__ = ["DAMPINGS", "SMALLEST_SHARE", "Measure", "Probe", "Ranking", "rank_by_energy", "rank_by_surgery"]
 
 Array = np.ndarray[Any, Any]
-Measure = Literal["energy", "obs"]
+Measure = Literal["energy", "obs", "effect"]
 
-DAMPING = 1e-3
-"""Added to the diagonal of a second moment, as a fraction of its mean: what refitting uses as well."""
+DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""What may be added to the diagonal of a second moment, as a fraction of its mean; cross-validation says which."""
 
 SMALLEST_SHARE = 8
 """At least one unit in so many stays."""
@@ -50,6 +55,23 @@ class Ranking:
     costs: Array
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A group that lost its first units, seen by its consumers.
+
+    Attributes:
+        cost: Sum of the costs of what is gone.
+        matrices: Weight -> the refitted matrix, zero where it reads what is gone.
+    """
+
+    cost: float
+    matrices: Mapping[str, Array]
+
+
+PROBED = 4
+"""One unit in so many is gone in a probe."""
+
+
 class _Consumer:
     """One layer that reads a group: its weights and the inverse of its inputs' second moment, as units go."""
 
@@ -60,14 +82,16 @@ class _Consumer:
         self.inverse: Array | None = None
         self.blocks = layer.blocks
         self.taps = regression.taps
+        self.gram, self.damping, self.whole = layer.gram, 0.0, self.matrix
         if layer.gram is not None:
-            damping = DAMPING * max(float(np.mean(np.diag(layer.gram))), 1e-12)
-            self.gram = layer.gram
-            self.inverse = np.linalg.inv(layer.gram + damping * np.eye(len(layer.gram), dtype=np.float32))
+            self.matrix = self.matrix.copy()
+            self.damping = layer.damping * max(float(np.mean(np.diag(layer.gram))), 1e-12)
+            damped = layer.gram + self.damping * np.eye(len(layer.gram))
+            self.inverse = np.linalg.inv(damped).astype(np.float32)
 
     def energy(self) -> Array:
         """Cost of each unit when nothing else changes."""
-        if self.inverse is None:
+        if self.gram is None:
             channels = self.columns[:, :: self.taps] // self.taps
             weights = self.matrix.reshape(len(self.blocks), self.taps, -1)[channels]
             alone: Array = np.einsum("ucto,uctv,ucvo->u", weights, self.blocks[channels], weights, optimize=True)
@@ -85,66 +109,82 @@ class _Consumer:
         weights = self.matrix[columns]
         inner = self.inverse[columns[:, :, None], columns[:, None, :]]
         fitted = weights / inner if inner.shape[1] == 1 else np.linalg.solve(inner, weights)
-        cost: Array = np.einsum("uko,uko->u", weights, fitted)
+        # Less what the damping adds: a layer of which little is known is judged by energy, not by magnitude.
+        cost: Array = np.einsum("uko,uko->u", weights, fitted - self.damping * weights)
         return self.scale * cost
 
-    def remove(self, units: Array) -> float:
-        """Takes the units out, refits the rest; the cost of all of them together."""
+    def error(self) -> float | None:
+        """What the outputs have suffered so far; None where only the blocks are known."""
+        if self.gram is None:
+            return None
+        change = self.whole - self.matrix
+        return self.scale * float((change * (self.gram @ change)).sum())
+
+    def remove(self, units: Array) -> None:
+        """Takes the units out and refits the rest."""
         gone = self.columns[units].ravel()
         if self.inverse is None:
-            cost = float(self.energy()[units].sum())
             self.matrix[gone] = 0
-            return cost
+            return
         across = self.inverse[:, gone]
-        fitted = np.linalg.solve(across[gone], self.matrix[gone])
-        cost = self.scale * float((self.matrix[gone] * fitted).sum())
-        self.matrix -= across @ fitted
+        self.matrix -= across @ np.linalg.solve(across[gone], self.matrix[gone])
         self.inverse -= across @ np.linalg.solve(across[gone], across.T)
         self.matrix[gone] = 0
         # What is gone must not come back through rounding: it is cut off from the rest.
         self.inverse[gone] = self.inverse[:, gone] = 0
         self.inverse[gone, gone] = 1
-        return cost
 
 
-def rank(
-    group: ChannelGroup, layers: Mapping[str, tuple[Regression, LayerStatistics, Array]], measure: Measure
-) -> Ranking:
-    """The ranking of one group.
+def rank_by_energy(group: ChannelGroup, layers: Layers) -> Ranking:
+    """The ranking of one group by ``energy``."""
+    consumers = _consumers(group, layers)
+    costs = sum((consumer.energy() for consumer in consumers.values()), np.zeros(group.size))
+    order = np.argsort(costs, kind="stable")
+    return _ranking(order, np.maximum(costs[order], 0))
 
-    Args:
-        group: What is cut.
-        layers: Weight -> the layer, its statistics and its weights as a matrix, for every layer that sums channels.
-        measure: See the top of this file.
-    """
-    consumers = []
+
+def rank_by_surgery(group: ChannelGroup, layers: Layers) -> tuple[Ranking, Probe]:
+    """The ranking of one group by ``obs``, and what its consumers are when a part is gone."""
+    consumers = _consumers(group, layers)
+    alive, stay = np.arange(group.size), _stays(group.size)
+    order: list[Array] = []
+    costs: list[Array] = []
+    probe: Probe | None = None
+    correction = 1.0  # from costs one by one to the error of all together
+    step = max(1, group.size // STEPS)
+    while len(alive) > stay:
+        each = np.maximum(sum(consumer.surgery(alive) for consumer in consumers.values()), 0)
+        lowest = np.argsort(each, kind="stable")[: min(step, len(alive) - stay)]
+        for consumer in consumers.values():
+            consumer.remove(alive[lowest])
+        order.append(alive[lowest])
+        costs.append(each[lowest])
+        alive = np.delete(alive, lowest)
+        if probe is None and PROBED * (group.size - len(alive)) >= group.size:
+            matrices = {name: consumer.matrix.copy() for name, consumer in consumers.items()}
+            predicted, errors = float(np.concatenate(costs).sum()), [c.error() for c in consumers.values()]
+            if predicted > 0 and all(error is not None for error in errors):
+                correction = sum(error or 0.0 for error in errors) / predicted
+            probe = Probe(predicted * correction, matrices)
+    ranking = _ranking(np.concatenate([*order, alive]), np.concatenate([*costs, np.zeros(stay)]) * correction)
+    return ranking, probe or Probe(0.0, {})
+
+
+def _consumers(group: ChannelGroup, layers: Layers) -> dict[str, _Consumer]:
+    consumers = {}
     for member in group.members:
         if member.role == "consumer" and member.constant in layers:
             regression, layer, matrix = layers[member.constant]
-            consumers.append(_Consumer(regression, layer, matrix, regression.columns(member.indices)))
-    stay = max(1, -(-group.size // SMALLEST_SHARE))
-    if measure == "energy":
-        costs = sum((consumer.energy() for consumer in consumers), np.zeros(group.size))
-        order = np.argsort(costs, kind="stable")
-        costs = np.maximum.accumulate(np.maximum(costs[order], 0))
-    else:
-        order, costs = _greedy(group.size, stay, consumers)
-    costs[group.size - stay :] = np.inf
+            columns = regression.columns(member.indices)
+            consumers[member.constant] = _Consumer(regression, layer, matrix, columns)
+    return consumers
+
+
+def _ranking(order: Array, costs: Array) -> Ranking:
+    costs = np.maximum.accumulate(costs)
+    costs[len(costs) - _stays(len(costs)) :] = np.inf
     return Ranking(order, costs)
 
 
-def _greedy(size: int, stay: int, consumers: Sequence[_Consumer]) -> tuple[Array, Array]:
-    alive = np.arange(size)
-    order: list[Array] = []
-    costs: list[Array] = []
-    step = max(1, size // STEPS)
-    while len(alive) > stay:
-        each = np.maximum(sum(consumer.surgery(alive) for consumer in consumers), 0)
-        lowest = np.argsort(each, kind="stable")[: min(step, len(alive) - stay)]
-        together = sum(consumer.remove(alive[lowest]) for consumer in consumers)
-        share = each[lowest] / each[lowest].sum() if each[lowest].sum() > 0 else np.full(len(lowest), 1 / len(lowest))
-        order.append(alive[lowest])
-        costs.append(max(together, 0.0) * share)
-        alive = np.delete(alive, lowest)
-    flat = np.concatenate([*costs, np.zeros(len(alive))]) if costs else np.zeros(len(alive))
-    return np.concatenate([*order, alive]), np.maximum.accumulate(flat)
+def _stays(size: int) -> int:
+    return max(1, -(-size // SMALLEST_SHARE))

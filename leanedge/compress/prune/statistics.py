@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge.compress.prune.regression import Regression, find_regressions, give_biases
-from leanedge.compress.prune.saliency import Measure, Ranking, rank
+from leanedge.compress.prune.saliency import DAMPINGS, Measure, Probe, Ranking, rank_by_energy, rank_by_surgery
 from leanedge.errors import UnsupportedOperator
 from leanedge.graph.groups import ChannelGroup, find_groups, why_frozen
-from leanedge.graph.run import float_runner
+from leanedge.graph.layers import macs
+from leanedge.graph.run import float_runner, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from leanedge.data.samples import Samples
     from leanedge.graph.model import Graph
 
-__all__ = ["FOLDS", "LayerStatistics", "Statistics", "collect", "positions_of"]
+__all__ = ["FOLDS", "LayerStatistics", "Statistics", "collect", "output_error", "positions_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +31,9 @@ ROWS = (2048, 8192)
 
 FOLDS = 5
 """Parts of the calibration set that are fitted and judged on apart."""
+
+PROBE_MACS = 5e10
+"""About how many multiply-accumulates may be spent on probing groups."""
 
 KEPT_BYTES = 256 << 20
 """Most bytes that one value may take over all samples; beyond, samples are left out, evenly."""
@@ -47,14 +52,18 @@ class LayerStatistics:
         gram: (columns, columns) covariance of its rows (second moment where no bias can be fitted), or None when it
             is wider than `LARGEST_GRAM`.
         blocks: (channels, taps, taps) its blocks of single channels.
+        mean: (columns,) mean row; zeros where no bias can be fitted.
         variance: Sum of the variances (second moments) of its outputs.
+        damping: How far to trust `gram`: the fraction of its mean diagonal that is added to the diagonal.
     """
 
     rows: int
     targets: Array = field(repr=False)
     gram: Array | None = field(repr=False)
     blocks: Array = field(repr=False)
+    mean: Array = field(repr=False)
     variance: float
+    damping: float
 
 
 @dataclass(frozen=True)
@@ -84,12 +93,49 @@ class Statistics:
     @cached_property
     def rankings(self) -> Mapping[Measure, tuple[Ranking, ...]]:
         """By each measure, the ranking of every group."""
-        return {"obs": self._rank("obs"), "energy": self._rank("energy")}
-
-    def _rank(self, measure: Measure) -> tuple[Ranking, ...]:
         constants = self.graph.constants
-        consumers = {r.weight: (r, self.layers[r.operator], r.matrix(constants[r.weight])) for r in self.regressions}
-        return tuple(rank(group, consumers, measure) for group in self.groups)
+        layers = {r.weight: (r, self.layers[r.operator], r.matrix(constants[r.weight])) for r in self.regressions}
+        surgery = [rank_by_surgery(group, layers) for group in self.groups]
+        effects = [
+            Ranking(ranking.order, ranking.costs * self._effect(probe) / probe.cost) if probe.cost > 0 else ranking
+            for ranking, probe in surgery
+        ]
+        return {
+            "obs": tuple(ranking for ranking, _ in surgery),
+            "effect": tuple(effects),
+            "energy": tuple(rank_by_energy(group, layers) for group in self.groups),
+        }
+
+    def _effect(self, probe: Probe) -> float:
+        """Error of the outputs with the probe's matrices in place, on some of the samples."""
+        constants = self.graph.constants
+        arrays: dict[str, Array] = {}
+        for regression in self.regressions:
+            if regression.weight in probe.matrices:
+                matrix, whole = probe.matrices[regression.weight], constants[regression.weight]
+                arrays[regression.weight] = regression.weight_of(matrix, whole.shape)
+                if regression.bias is not None:
+                    bias = constants[regression.bias]
+                    moved = self.layers[regression.operator].mean @ (regression.matrix(whole) - matrix)
+                    arrays[regression.bias] = (bias + moved.reshape(bias.shape)).astype(np.float32)
+        affordable = int(PROBE_MACS // (len(self.groups) * max(1, macs(self.graph))))
+        count = min(len(self.samples), max(4, min(64, affordable)))
+        some = np.linspace(0, len(self.samples) - 1, count).round().astype(np.int64)
+        made = run_all(float_runner(self.graph.with_constants(arrays)), self.samples.take(some))
+        return output_error({name: array[some] for name, array in self.outputs.items()}, made)
+
+
+def output_error(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    """Squared error as a fraction of the variance over the samples, or how many integers differ: mean over outputs."""
+    errors = []
+    for name, wanted in before.items():
+        if wanted.dtype.kind == "f":
+            exact = wanted.astype(np.float64)
+            spread = np.square(exact - exact.mean(0)).mean()
+            errors.append(float(np.square(after[name] - exact).mean() / max(spread, 1e-12)))
+        else:
+            errors.append(float((after[name] != wanted).mean()))
+    return float(np.mean(errors))
 
 
 def collect(graph: Graph, calibration: Samples) -> Statistics:
@@ -115,6 +161,7 @@ def collect(graph: Graph, calibration: Samples) -> Statistics:
             hint="the dense candidates are not affected",
         )
     samples = _few_enough(graph, calibration, regressions)
+    folds = _folds(samples)
     run = float_runner(graph, [r.source for r in regressions if r.source not in {i.name for i in graph.inputs}])
     gathered = {r.operator: _Gathered(graph, r, len(samples)) for r in regressions}
     outputs: dict[str, list[Array]] = {info.name: [] for info in graph.outputs}
@@ -124,10 +171,10 @@ def collect(graph: Graph, calibration: Samples) -> Statistics:
             arrays.append(made[name])
         for regression in regressions:
             x = made[regression.source] if regression.source in made else sample[regression.source]
-            gathered[regression.operator].take(x, number)
+            gathered[regression.operator].take(x, number, folds[number])
     layers = {name: layer.statistics() for name, layer in gathered.items()}
     stacked = {name: np.stack(arrays) for name, arrays in outputs.items()}
-    return Statistics(graph, samples, groups, regressions, layers, stacked, _folds(samples), source)
+    return Statistics(graph, samples, groups, regressions, layers, stacked, folds, source)
 
 
 def _folds(samples: Samples) -> Array:
@@ -150,65 +197,120 @@ def positions_of(regression: Regression, shape: tuple[int, ...], rows: int, samp
     return np.sort(np.random.default_rng([sample, held]).choice(held, rows, replace=False))
 
 
+class _Sums:
+    """First and second moments of rows that come in pieces, about a point near their mean."""
+
+    def __init__(self, regression: Regression, width: int) -> None:
+        self.taps, self.wide = regression.taps, width > LARGEST_GRAM
+        taps = self.taps
+        self.moment = np.zeros((width // taps, taps, taps) if self.wide else (width, width), np.float32)
+        self.total, self.count = np.zeros(width), 0
+        self.pending: list[Array] = []
+
+    def add(self, rows: Array) -> None:
+        self.pending.append(rows)
+        if len(self.pending) * len(rows) >= 1024:
+            self.settle()
+
+    def settle(self) -> None:
+        if self.pending:
+            x = np.concatenate(self.pending)
+            self.pending.clear()
+            if self.wide:
+                channels = x.reshape(len(x), -1, self.taps)
+                self.moment += np.einsum("nct,ncu->ctu", channels, channels)
+            else:
+                self.moment += x.T @ x
+            self.total += x.sum(0, np.float64)
+            self.count += len(x)
+
+    def plus(self, other: _Sums) -> _Sums:
+        both = copy(self)
+        both.moment, both.total = self.moment + other.moment, self.total + other.total
+        both.count = self.count + other.count
+        return both
+
+    def mean(self, fitted: bool) -> Array:
+        return self.total / self.count if fitted else np.zeros_like(self.total)
+
+    def covariance(self, fitted: bool) -> Array:
+        """About the mean, or about zero where no bias can be fitted."""
+        mean = self.mean(fitted)
+        means = mean.reshape(-1, self.taps)
+        product: Array = means[:, :, None] * means[:, None, :] if self.wide else np.outer(mean, mean)
+        return self.moment / self.count - product
+
+
 class _Gathered:
-    """Sums over the rows of one layer, sample by sample."""
+    """What is known of one layer, sample by sample."""
 
     def __init__(self, graph: Graph, regression: Regression, samples: int) -> None:
         self.regression, self.samples = regression, samples
+        self.fitted = regression.bias is not None
         self.matrix = regression.matrix(graph.constants[regression.weight])
         bias = regression.bias
         self.bias = graph.constants[bias].reshape(-1) if bias else np.zeros(self.matrix.shape[1], np.float32)
-        width, taps = len(self.matrix), regression.taps
-        self.wide = width > LARGEST_GRAM
-        self.moment = np.zeros((width // taps, taps, taps) if self.wide else (width, width), np.float32)
-        self.total, self.count, self.rows = np.zeros(width), 0, 0
-        self.shift: Array | None = None  # keeps sums of squares small beside large means
-        self.pending: list[Array] = []
+        self.halves = _Sums(regression, len(self.matrix)), _Sums(regression, len(self.matrix))
+        self.rows = 0
+        self.shift: Array = np.zeros(len(self.matrix), np.float32)  # keeps sums of squares small beside large means
         self.targets: list[Array] = []
 
-    def take(self, x: Array, number: int) -> None:
+    def take(self, x: Array, number: int, fold: int) -> None:
         held = self.regression.positions(x.shape)
         if not self.rows:
             wanted = min(max(ROWS[0], 4 * len(self.matrix)), ROWS[1])
             self.rows = min(held, -(-wanted // self.samples))
         rows = self.regression.rows(x, positions_of(self.regression, x.shape, self.rows, number))
+        if not self.targets and self.fitted:
+            self.shift = rows.mean(0)
         self.targets.append((rows @ self.matrix + self.bias).astype(np.float32))
-        self.pending.append(rows)
-        if len(self.pending) * self.rows >= 1024:
-            self._count()
-
-    def _count(self) -> None:
-        if not self.pending:
-            return
-        x = np.concatenate(self.pending)
-        self.pending.clear()
-        if self.shift is None:
-            self.shift = x.mean(0) if self.regression.bias else np.zeros(x.shape[1], np.float32)
-        x = x - self.shift
-        if self.wide:
-            channels = x.reshape(len(x), -1, self.regression.taps)
-            self.moment += np.einsum("nct,ncu->ctu", channels, channels)
-        else:
-            self.moment += x.T @ x
-        self.total += x.sum(0, np.float64)
-        self.count += len(x)
+        self.halves[fold % 2].add(rows - self.shift)
 
     def statistics(self) -> LayerStatistics:
-        self._count()
-        taps, fitted = self.regression.taps, self.regression.bias is not None
-        moment = self.moment / self.count
-        mean = self.total / self.count if fitted else np.zeros_like(self.total)
-        if self.wide:
-            means = mean.reshape(-1, taps)
-            gram, blocks = None, moment - means[:, :, None] * means[:, None, :]
+        for half in self.halves:
+            half.settle()
+        sums, taps = self.halves[0].plus(self.halves[1]), self.regression.taps
+        gram: Array | None = sums.covariance(self.fitted)
+        assert gram is not None
+        blocks, damping = gram, DAMPINGS[-1]
+        if sums.wide:
+            gram = None
         else:
-            gram = moment - np.outer(mean, mean)
             channels = np.arange(len(gram)).reshape(-1, taps)
             blocks = gram[channels[:, :, None], channels[:, None, :]]
+            if all(half.count for half in self.halves):
+                damping = self._damping(blocks)
         targets = np.stack(self.targets)
         flat = targets.reshape(-1, targets.shape[-1]).astype(np.float64)
-        variance = float((flat.var(0) if fitted else np.square(flat).mean(0)).sum())
-        return LayerStatistics(self.rows, targets, gram, blocks, variance)
+        variance = float((flat.var(0) if self.fitted else np.square(flat).mean(0)).sum())
+        mean = sums.mean(self.fitted) + self.shift
+        return LayerStatistics(self.rows, targets, gram, blocks, mean, variance, damping)
+
+    def _damping(self, blocks: Array) -> float:
+        """The damping with which one half of the samples best foretells the other when a quarter of the inputs goes.
+
+        Rows of one sample are much alike, so that their number does not say how much is known.
+        """
+        matrix = self.matrix[:, :: -(-self.matrix.shape[1] // 64)]
+        weights = matrix.reshape(len(blocks), self.regression.taps, -1)
+        energy = np.einsum("cto,ctu,cuo->c", weights, blocks, weights, optimize=True)
+        gone = np.zeros(len(blocks), bool)
+        gone[np.argsort(energy, kind="stable")[: -(-len(blocks) // 4)]] = True
+        out = np.repeat(gone, self.regression.taps)
+        if out.all():
+            return DAMPINGS[-1]
+        errors = np.zeros(len(DAMPINGS))
+        for one, other in (self.halves, self.halves[::-1]):
+            known, judge = one.covariance(self.fitted), other.covariance(self.fitted)
+            apart = one.mean(self.fitted) - other.mean(self.fitted)
+            inside, across = known[np.ix_(~out, ~out)].astype(np.float64), known[np.ix_(~out, out)] @ matrix[out]
+            size = max(float(np.mean(np.diag(inside))), 1e-12)
+            for index, damping in enumerate(DAMPINGS):
+                change = np.empty(matrix.shape)
+                change[out] = matrix[out]
+                change[~out] = -np.linalg.solve(inside + damping * size * np.eye(len(inside)), across)
+                errors[index] += (change * (judge @ change)).sum() + np.square(apart @ change).sum()
+        return DAMPINGS[int(np.argmin(errors))]
 
 
 def _few_enough(graph: Graph, samples: Samples, regressions: tuple[Regression, ...]) -> Samples:

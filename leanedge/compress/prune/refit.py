@@ -86,7 +86,6 @@ def refit(
         numbers: Their indices in `statistics.samples`.
     """
     constants: dict[str, Array] = {}
-    folds = statistics.folds[numbers]
     before = statistics.graph.constants
     clamps = {o.id: o.activation for o in find_operators(pruned)}
     readers: dict[str, list[Regression]] = {}
@@ -108,7 +107,9 @@ def refit(
                 for number, array in zip(numbers, inputs, strict=True)
             ]
             clamp = clamps.get(regression.operator) or (-np.inf, np.inf)
-            matrix, bias = _fit(np.stack(x), layer.targets[numbers][:, :, columns], start, regression, clamp, folds)
+            matrix, bias = _fit(
+                np.stack(x), layer.targets[numbers][:, :, columns], start, regression, clamp, layer.damping
+            )
             constants[regression.weight] = regression.weight_of(matrix, weight.shape)
             if regression.bias is not None:
                 constants[regression.bias] = bias.reshape(pruned.constants[regression.bias].shape).astype(np.float32)
@@ -116,21 +117,8 @@ def refit(
 
 
 def _fit(
-    x: Array, y: Array, start: Array, regression: Regression, clamp: tuple[float, float], folds: Array
+    x: Array, y: Array, start: Array, regression: Regression, clamp: tuple[float, float], damping: float
 ) -> tuple[Array, Array]:
     """Fits (samples, rows, columns) to (samples, rows, outputs)."""
-    centred = regression.bias is not None
-
-    def problem(part: Array, outputs: slice = slice(None)) -> _Problem:
-        targets = y[part][:, :, outputs]
-        rows = x[part].reshape(-1, x.shape[-1])
-        return _Problem(rows, targets.reshape(-1, targets.shape[-1]), start[:, outputs], centred)
-
-    # The damping that one half of the samples wants, to foretell the other: rows of one sample are much alike, so
-    # that their number does not say how much is known.
-    damping, half, some = DAMPINGS[-1], folds % 2 == 0, slice(0, None, -(-y.shape[-1] // JUDGED_OUTPUTS))
-    if half.any() and not half.all():
-        one, other = problem(half, some), problem(~half, some)
-        errors = [other.error(*one.solve(d)) + one.error(*other.solve(d)) for d in DAMPINGS]
-        damping = DAMPINGS[int(np.argmin(errors))]
-    return problem(np.ones(len(x), bool)).solve(damping, clamp)
+    rows, targets = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    return _Problem(rows, targets, start, regression.bias is not None).solve(damping, clamp)

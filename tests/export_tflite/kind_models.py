@@ -238,6 +238,13 @@ KINDS: dict[str, Any] = {
     "squeeze and excite": _broadcast,
     "max pool": _pool("MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
     "max pool pads": _pool("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+    "max pool pads of negatives": lambda net: net.node(
+        "MaxPool",
+        net.node("Sub", _image(net, 6, (8, 8)), net.constant(5.0)),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=[1] * 4,
+    ),
     "max pool ceil": _pool("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     "max pool after relu": lambda net: net.node(
         "MaxPool", net.node("Relu", _image(net, 6, (8, 8))), kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4

@@ -19,6 +19,7 @@ from leanedge.program.simulate.fixed_point import quantized_multiplier, rounding
 from leanedge.program.types import (
     ConvOptions,
     Dense,
+    ElementwiseOptions,
     FullyConnectedOptions,
     Port,
     Program,
@@ -43,7 +44,7 @@ def fed(drawn: Program, seed: int) -> dict[str, Array]:
 
 
 def tflm(drawn: Program, arrays: dict[str, Array]) -> list[Array]:
-    interpreter = tflite_micro.runtime.Interpreter.from_bytes(tflite_bytes(drawn))
+    interpreter = tflite_micro.runtime.Interpreter.from_bytes(tflite_bytes(drawn), arena_size=1 << 20)
     for place, array in enumerate(arrays.values()):
         interpreter.set_input(array, place)
     interpreter.invoke()
@@ -80,6 +81,23 @@ def test_an_operator_equals_both_oracles(kind: Any) -> None:
             np.testing.assert_array_equal(ours[port.tensor], theirs)
 
     equal()
+
+
+@pytest.mark.parametrize("kind", ["add", "sub", "mul"])
+@pytest.mark.parametrize("scales", [(0.02, 0.031, 0.05), (0.5, 0.003, 0.4), (0.1, 0.1, 0.1)])
+def test_element_wise_arithmetic_equals_both_oracles_on_all_pairs(
+    kind: Any, scales: tuple[float, float, float]
+) -> None:
+    left, right, out = (quant(scale, zero) for scale, zero in zip(scales, (3, -7, 11), strict=True))
+    shape = (1, 16, 16, 256)
+    drawn = program(kind, [(shape, left), (shape, right)], [(shape, out)], ElementwiseOptions())
+    numbers = np.arange(-128, 128, dtype=np.int8)
+    arrays = {
+        "i0": np.broadcast_to(numbers, shape).copy(),
+        "i1": np.broadcast_to(numbers.reshape(16, 16, 1), shape).copy(),
+    }
+    np.testing.assert_array_equal(simulate_tensors(drawn, arrays)["o0"], tflm(drawn, arrays)[0])
+    np.testing.assert_array_equal(simulate_tensors(drawn, arrays, "litert")["o0"], litert(drawn, arrays)[0])
 
 
 def test_fully_connected_is_rounded_once_in_litert_and_twice_in_tflm() -> None:

@@ -145,10 +145,28 @@ class _Writer:
             constant = self.spec.constants[table]
             self.nodes.extend(table_lookup(self.source[operator.id], constant, self._constant))
         else:
-            self.nodes.extend(self.source[name] for name in operator.nodes)
+            first, *others = (self.source[name] for name in operator.nodes)
+            self.nodes.extend(self._kept_float(first))
+            self.nodes.extend(others)
         for value in operator.outputs:
             if value in self.spec.activations:
                 self._quantizer(value, value)
+
+    def _kept_float(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """A float layer between integers, so that ONNX Runtime leaves it in float.
+
+        Between a DequantizeLinear and a QuantizeLinear it would quantize the layer's float weights by itself (its
+        WeightBiasQuantization), one scale a tensor. A LeakyRelu of slope 1, which computes nothing and is fused into
+        the layer, stands in the way.
+        """
+        rounded = node.input[0] in self.spec.activations and not self.at_hand[node.input[0]]
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or not rounded:
+            return [node]
+        layer = onnx.NodeProto()
+        layer.CopyFrom(node)
+        made = node.output[0]
+        layer.output[0] = f"{made}:layer"
+        return [layer, helper.make_node("LeakyRelu", [f"{made}:layer"], [made], f"{made}:kept", alpha=1.0)]
 
     def _integer(self, operator: Operator) -> None:
         if operator.kind == "clip":

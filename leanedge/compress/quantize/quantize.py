@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from leanedge.compress.quantize.dynamic import quantize_dynamic
-from leanedge.compress.quantize.equalize import equalize
+from leanedge.compress.quantize.equalization import equalize
 from leanedge.compress.quantize.rules import rules_named
 from leanedge.compress.quantize.simulate import output_noise, simulated_runner
 from leanedge.compress.quantize.static import quantize_static

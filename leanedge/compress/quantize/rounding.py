@@ -32,30 +32,33 @@ _MOST_PATCHES = 8192
 
 
 class Moments:
-    """Running sums of a layer's input patches, for each group: count, sum and sum of products."""
+    """Running sums of a layer's input patches, for each group, about the mean of the first ones added."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._sum: Array | None = None
-        self._products: Array | None = None
+        self._shift: Array | None = None
+        self._sum: Array = np.zeros(1)
+        self._products: Array = np.zeros(1)
 
     def add(self, rows: Array) -> None:
         """Adds (groups, patches, columns)."""
-        sums = rows.sum(axis=1, dtype=np.float64)
-        products = np.matmul(rows.transpose(0, 2, 1), rows).astype(np.float64)
-        self._sum = sums if self._sum is None else self._sum + sums
-        self._products = products if self._products is None else self._products + products
+        if self._shift is None:
+            self._shift = rows.mean(axis=1, keepdims=True)
+        shifted = rows - self._shift  # else float32 sums of products would cancel to noise
+        self._sum = self._sum + shifted.sum(axis=1, dtype=np.float64)
+        self._products = self._products + np.matmul(shifted.transpose(0, 2, 1), shifted).astype(np.float64)
         self.count += rows.shape[1]
 
     def covariance(self, centred: bool) -> Array:
         """(groups, columns, columns); about the mean, or about 0."""
-        assert self._sum is not None
-        assert self._products is not None
-        second: Array = self._products / self.count
-        if centred:
-            mean = self._sum / self.count
-            second = second - mean[:, :, None] * mean[:, None, :]
-        return second
+        assert self._shift is not None
+        mean = self._sum / self.count
+        about = self._products / self.count - mean[:, :, None] * mean[:, None, :]
+        if not centred:
+            whole = mean + self._shift[:, 0].astype(np.float64)
+            about = about + whole[:, :, None] * whole[:, None, :]
+        symmetric: Array = (about + about.transpose(0, 2, 1)) / 2
+        return symmetric
 
 
 def takes_patches(graph: Graph, operator: Operator) -> bool:
@@ -156,10 +159,7 @@ def _compensated(rows: Array, scale: Array, covariance: Array) -> Array:
     columns = rows.shape[-1]
     variance = np.einsum("gii->gi", covariance)
     order = np.argsort(-variance.sum(axis=0), kind="stable")  # one order for all groups
-    damping = _DAMPING * np.maximum(variance.mean(axis=1), 1e-12)
-    matrix = covariance[:, order][:, :, order] + damping[:, None, None] * np.eye(columns)
-    # Upper factor of the inverse: its row i says how the later columns make good an error in column i.
-    factor = np.linalg.cholesky(np.linalg.inv(matrix)).transpose(0, 2, 1)
+    factor = _inverse_factor(covariance[:, order][:, :, order])
     left = rows[..., order].astype(np.float64)
     integers = np.empty_like(left)
     block = 64
@@ -176,3 +176,19 @@ def _compensated(rows: Array, scale: Array, covariance: Array) -> Array:
     back = np.empty_like(integers)
     back[..., order] = integers
     return back
+
+
+def _inverse_factor(covariance: Array) -> Array:
+    """Upper factor of the damped inverse: its row i says how the later columns make good an error in column i."""
+    variance = np.einsum("gii->gi", covariance).mean(axis=1)
+    identity = np.eye(covariance.shape[-1])
+    damping = _DAMPING
+    while True:
+        damped = covariance + (damping * np.maximum(variance, 1e-12))[:, None, None] * identity
+        try:
+            lower = np.linalg.cholesky(np.linalg.inv(damped))
+        except np.linalg.LinAlgError:  # too few patches for so many columns: lean more on nearest rounding
+            damping *= 10
+            continue
+        upper: Array = lower.transpose(0, 2, 1)
+        return upper

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from leanedge.compress.quantize.calibrate import SMALLEST_SCALE, quant_of_range
 from leanedge.compress.types import QuantizedConstant, TensorQuant
 
 __all__ = ["quantize_bias", "quantize_constant", "quantize_weight", "weight_scale"]
@@ -32,7 +33,7 @@ def weight_scale(rows: Array, importance: Array | None = None) -> Array:
     rows = np.asarray(rows, np.float64)
     largest = np.abs(rows).max(axis=1, initial=0.0)
     full = np.where(largest > 0, largest, 1.0) / _LARGEST
-    full = np.maximum(full, float(np.finfo(np.float32).tiny) * 2**24)
+    full = np.maximum(full, SMALLEST_SCALE)
     best, least = full.copy(), np.full(len(rows), np.inf)
     weight = np.ones((1, 1)) if importance is None else np.asarray(importance, np.float64)
     for part in _PARTS:
@@ -106,11 +107,11 @@ def smallest_weight_scale(bias: Array, input_scale: Array) -> Array:
 
 def quantize_constant(array: Array) -> QuantizedConstant:
     """The constant operand of an element-wise operator: int8 over its own range, one scale a tensor."""
-    from leanedge.compress.quantize.calibrate import quant_of_range
-
     quant = quant_of_range(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
     if array.size == 1 and float(array.reshape(())) != 0.0:
         # One value is exact: code 127 or -127 with zero point 0.
         value = float(array.reshape(()))
-        quant = TensorQuant("int8", np.asarray(abs(value) / _LARGEST, np.float32), np.asarray(0, np.int64))
+        quant = TensorQuant(
+            "int8", np.asarray(max(abs(value) / _LARGEST, SMALLEST_SCALE), np.float32), np.asarray(0, np.int64)
+        )
     return QuantizedConstant(quant.quantize(array.astype(np.float32)), quant)

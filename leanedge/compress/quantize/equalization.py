@@ -23,7 +23,7 @@ from leanedge.graph.model import attribute
 from leanedge.graph.run import float_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from leanedge.compress.quantize.placement import Placement
     from leanedge.compress.quantize.rules import QuantRules
@@ -64,7 +64,24 @@ class _Channels:
 
     low: Array
     high: Array
+    mean: Array
     energy: Array
+
+    def span(self) -> Array:
+        """(channels,) the range that unseen data may fill: what was seen, and 4 standard deviations on both sides.
+
+        A channel of which few values were seen (a mean over all pixels) would else be scaled to its largest one, and
+        every larger one would be cut off.
+        """
+        reach = 4 * np.sqrt(self.variance())
+        low = np.where(self.low < 0, np.minimum(self.low, self.mean - reach), 0.0)
+        width: Array = np.maximum(self.high, self.mean + reach) - low
+        return width
+
+    def variance(self) -> Array:
+        """What rounding of weights acts on: bias correction takes the mean's share away."""
+        spread: Array = np.maximum(self.energy - self.mean**2, 0.0)
+        return spread
 
 
 def equalize(graph: Graph, calibration: Samples, scheme: Scheme, rules: str) -> Graph:
@@ -87,14 +104,15 @@ def equalize(graph: Graph, calibration: Samples, scheme: Scheme, rules: str) -> 
     if not pairs:
         return graph
     samples = list(calibration)
-    seen = _channels(graph, [source.value for source, _ in pairs], samples[:: max(1, len(samples) // _SAMPLES)])
+    read = {reader.operator.inputs[0]: source for source, readers in pairs for reader in readers}
+    seen = _channels(graph, read, samples[:: max(1, len(samples) // _SAMPLES)])
     constants: dict[str, Array] = {}
 
     def now(name: str) -> Array:
         return constants.get(name, graph.constants[name]).astype(np.float64)
 
     for source, readers in pairs:
-        scale = _best(graph, source, readers, seen[source.value], now, checked, scheme == "w8a8_pt")
+        scale = _best(graph, source, readers, seen, now, checked, scheme == "w8a8_pt")
         if scale is None:
             continue
         for name, axis in source.constants:
@@ -201,62 +219,44 @@ def _spread(graph: Graph, reader: _Reader, scale: Array) -> Array:
     return rows.reshape(*rows.shape, *[1] * (len(shape) - 2))
 
 
-def _channels(graph: Graph, values: list[str], samples: Iterable[Mapping[str, Array]]) -> dict[str, _Channels]:
-    run = float_runner(graph, extra=values)
-    found: dict[str, _Channels] = {}
-    count = 0
+def _channels(
+    graph: Graph, read: Mapping[str, _Source], samples: Sequence[Mapping[str, Array]]
+) -> dict[str, _Channels]:
+    """What the channels hold where a reader takes them: value -> its channels."""
+    run = float_runner(graph, extra=list(read))
+    rows: dict[str, list[Array]] = {value: [] for value in read}
     for sample in samples:
         made = run(sample)
-        count += 1
-        for value in values:
+        for value, source in read.items():
             array = made[value]
-            rows = _rows(graph, value, array)
-            new = _Channels(
-                rows.min(1), rows.max(1), np.einsum("cn,cn->c", rows, rows, dtype=np.float64) / rows.shape[1]
-            )
-            old = found.get(value)
-            found[value] = (
-                new
-                if old is None
-                else _Channels(np.minimum(old.low, new.low), np.maximum(old.high, new.high), old.energy + new.energy)
-            )
-    return {
-        value: _Channels(np.minimum(c.low, 0.0), np.maximum(c.high, 0.0), c.energy / count)
-        for value, c in found.items()
-    }
-
-
-def _rows(graph: Graph, value: str, array: Array) -> Array:
-    """(channels, values): axis 1 of a convolution's output, the last of a matrix product's or normalization's."""
-    producer = graph.producer[value]
-    spatial = array.ndim > 2 and _made_by_convolution(graph, producer.name)
-    axis = 1 if spatial else array.ndim - 1
-    rows: Array = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    return rows
-
-
-def _made_by_convolution(graph: Graph, name: str | None) -> bool:
-    node = graph.node_by_name[str(name)]
-    while node.op_type in ("Relu", "Clip"):
-        source = node.inputs[0]
-        node = graph.producer[str(source.name if source is not None else "")]
-    return node.op_type in ("Conv", "ConvTranspose")
+            spatial = array.ndim > 2 and source.operator.kind in ("conv", "conv_transpose")
+            axis = 1 if spatial else array.ndim - 1
+            flat = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+            squares = np.einsum("cn,cn->c", flat, flat, dtype=np.float64) / flat.shape[1]
+            rows[value].append(np.stack([flat.min(1), flat.max(1), flat.mean(1, dtype=np.float64), squares]))
+    found = {}
+    for value, stacked in rows.items():
+        low, high, mean, energy = np.stack(stacked).transpose(1, 0, 2)
+        found[value] = _Channels(
+            np.minimum(low.min(0), 0.0), np.maximum(high.max(0), 0.0), mean.mean(0), energy.mean(0)
+        )
+    return found
 
 
 def _best(
     graph: Graph,
     source: _Source,
     readers: tuple[_Reader, ...],
-    seen: _Channels,
+    seen: Mapping[str, _Channels],
     now: Any,
     rules: QuantRules,
     per_tensor: bool,
 ) -> Array | None:
     """The s that is expected to leave the least noise behind the readers, or None for s = 1."""
-    span = seen.high - seen.low
+    span = seen[readers[0].operator.inputs[0]].span()
     if span.max() <= 0:
         return None
-    used = np.maximum(span, span.max() * 1e-6)
+    used = np.where(span > span.max() * 1e-4, span, span.max())  # dead channels are left as they are
     columns = np.sqrt(sum(_column_energy(graph, reader, now(reader.weight)) for reader in readers))
     columns = np.maximum(columns, columns.max() * 1e-6) if columns.max() > 0 else np.ones_like(columns)
     candidates = [(used / used.max()) ** part for part in np.linspace(0.0, 1.0, 11)]
@@ -294,17 +294,18 @@ def _noise(
     graph: Graph,
     source: _Source,
     readers: tuple[_Reader, ...],
-    seen: _Channels,
+    seen: Mapping[str, _Channels],
     scale: Array,
     now: Any,
     rules: QuantRules,
     per_tensor: bool,
 ) -> float:
     """Expected squared error of the readers' outputs relative to their expected energy, up to a common factor."""
-    low, high, energy = (seen.low / scale).min(), (seen.high / scale).max(), seen.energy / scale**2
-    step = (high - low) / 255
     total = 0.0
     for reader in readers:
+        channels = seen[reader.operator.inputs[0]]
+        step = (channels.span() / scale).max() / 255
+        energy = (channels.variance() if reader.operator.bias else channels.energy) / scale**2
         weight = now(reader.weight) * _spread(graph, reader, scale)
         columns = _column_energy(graph, reader, weight)
         axis = reader.operator.channel_axis or 0
@@ -321,9 +322,10 @@ def _noise(
             largest = np.abs(np.moveaxis(own, axis, 0).reshape(len(scale), -1)).max(axis=1)
             if per_tensor or source.operator.kind not in rules.per_channel:
                 largest = np.full_like(largest, largest.max())
-            # Rounding of the source's weights relative to their size is rounding of its output relative to its.
-            sizes = np.maximum((own.reshape(-1) ** 2).sum() / own.size, 1e-30)
-            noise += float((columns * energy * (largest / 127) ** 2 / 12 / sizes).sum())
+            # Rounding of a row relative to its size is rounding of its output relative to its.
+            squares = (np.moveaxis(own, axis, 0).reshape(len(scale), -1) ** 2).mean(axis=1)
+            relative = (largest / 127) ** 2 / 12 / np.maximum(squares, 1e-30)
+            noise += float((columns * energy * np.minimum(relative, 1e6)).sum())
         signal = float((columns * energy).sum())
         total += noise / signal if signal > 0 else 0.0
     return total

@@ -23,6 +23,9 @@ __all__ = ["Builder"]
 
 Array = np.ndarray[Any, Any]
 
+_DTYPES = ("float32", "uint8", "int8", "int32", "int64", "bool")
+"""Types that a Graph value may have; 8-bit ones are numbers (images), not quantized values."""
+
 
 class Builder:
     """What the lowering of each operator writes to; lives only inside `structure`."""
@@ -74,8 +77,8 @@ class Builder:
         """Type of a Graph value in the Program."""
         found = self.graph.values[value].dtype
         name = "float32" if found is None else str(np.dtype(found.numpy()))
-        if name not in ("float32", "int32", "int64", "bool"):
-            raise unsupported(self.graph, self.source, f"tensor {value} is {name}", "float32, int32, int64, bool")
+        if name not in _DTYPES:
+            raise unsupported(self.graph, self.source, f"tensor {value} is {name}", ", ".join(_DTYPES))
         return name  # type: ignore[return-value]
 
     def write(self, value: str) -> str:
@@ -125,7 +128,7 @@ class Builder:
         array = self.graph.constants[initializer]
         self.constants[initializer] = array
         dtype = str(array.dtype)
-        if dtype not in ("float32", "int32", "int64", "bool"):
+        if dtype not in _DTYPES:
             raise unsupported(self.graph, self.source, f"constant {initializer} is {dtype}", "float32, int32, int64")
         return self.new(
             initializer,

@@ -48,7 +48,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-DType = Literal["float32", "float16", "int8", "int16", "int32", "int64", "bool"]
+DType = Literal["float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"]
 
 Activation = Literal["none", "relu", "relu6", "relu_n1_to_1"]
 """Fused clamp of an operator's result."""

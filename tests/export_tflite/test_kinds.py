@@ -169,3 +169,23 @@ def test_erf_alone_is_refused() -> None:
     graph = net.graph(net.node("Erf", net.input((1, 5))))
     with pytest.raises(UnsupportedOperator, match="Erf can't be expressed"):
         structure(graph)
+
+
+def test_an_image_of_bytes_is_cast_and_laid_out() -> None:
+    net = Net()
+    x = net.node("Cast", net.input((1, 3, 6, 6), dtype=2), to=1)
+    graph = net.graph(net.conv(net.node("Mul", x, net.constant(1 / 255)), 3, 4))
+    program = fill(structure(graph), None)
+    assert [operator.kind for operator in program.operators] == ["cast", "mul", "conv_2d"]
+    assert program.tensors["x"].dtype == "uint8"
+    sample = {"x": np.arange(108, dtype=np.uint8).reshape(1, 3, 6, 6)}
+    for output, array in float_runner(graph)(sample).items():
+        np.testing.assert_allclose(run_lite(program, sample)[output], array, atol=FLOAT_TOLERANCE)
+        np.testing.assert_allclose(simulate(program, sample)[output], array, atol=FLOAT_TOLERANCE)
+
+
+def test_a_type_that_no_device_has_is_refused_by_name() -> None:
+    net = Net()
+    graph = net.graph(net.node("Cast", net.input((1, 4), dtype=11), to=1))
+    with pytest.raises(UnsupportedOperator, match="tensor x is float64"):
+        structure(graph)

@@ -91,9 +91,9 @@ TARGET = Target(
     export=_export,
     open=_open,
     run=_run,
-    # LiteRT's XNNPACK kernels are the same arithmetic on x86 and arm64. tflite-runtime's own int8 kernels are not: of 400
-    # logits of a keyword model 23 were one step apart between the two. Its reference kernels are, at 7 to 18 times the
-    # instructions, so they are what is compared.
+    # LiteRT's XNNPACK kernels are the same arithmetic on x86 and arm64. tflite-runtime's own int8 kernels are not: of
+    # 400 logits of a keyword model 23 were one step apart between the two. Its reference kernels are, at 7 to 18 times
+    # the instructions, so they are what is compared.
     pairs=(
         Pair("ai_edge_litert", "", "ai_edge_litert", ""),
         Pair("tflite_runtime", "reference", "tflite_runtime", "reference"),

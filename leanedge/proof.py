@@ -15,7 +15,16 @@ from leanedge.graph.run import float_runner
 from leanedge.metric import Score
 from leanedge.report.content import Check, Verdict
 from leanedge.target import Trial, load_target
-from leanedge.validate import Emulation, Proving, Tolerance, compare, emulate, samples_to_emulate, tolerance_for
+from leanedge.validate import (
+    Emulation,
+    Proving,
+    Tolerance,
+    compare,
+    emulate,
+    makers_of,
+    samples_to_emulate,
+    tolerance_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -166,6 +175,7 @@ def proving_of(chosen: Evaluation, bench: Workbench, instructions: int | None = 
             info.name: tolerance_for(graph, info.name, chosen.artifact.integer_outputs, quantized)
             for info in graph.outputs
         },
+        makers_of(graph),
     )
 
 

@@ -16,7 +16,7 @@ from leanedge.export.folder import MANIFEST
 from leanedge.profile import DeviceProfile
 from leanedge.report.content import Check, Verdict
 from leanedge.target import Artifact, Trial, load_target
-from leanedge.validate import Proving, Tolerance, compare, emulate
+from leanedge.validate import Maker, Proving, Tolerance, compare, emulate
 from leanedge.yaml_file import parse
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def keep_for_revalidation(folder: Path, artifact: Artifact, proving: Proving, ru
         "schema": 1,
         "streaming": proving.samples.streaming,
         "tolerances": {name: asdict(tolerance) for name, tolerance in proving.tolerances.items()},
+        "makers": {value: asdict(maker) for value, maker in proving.makers.items()},
     }
     (folder / _RULES).write_text(json.dumps(rules, indent=2, sort_keys=True) + "\n")
     (folder / _ARTIFACT).write_text(artifact.to_json())
@@ -107,10 +108,14 @@ def _read(folder: Path) -> tuple[Artifact, Proving, dict[str, Array], DeviceProf
         with np.load(folder / _SAMPLES) as arrays:
             kept = {name: arrays[name] for name in arrays.files}
         tolerances = {name: Tolerance(**entry) for name, entry in rules["tolerances"].items()}
+        makers = {
+            value: Maker(entry["operator"], entry["kind"], tuple(entry["reads"]))
+            for value, entry in rules["makers"].items()
+        }
         samples = Samples(_of("input", kept), streaming=bool(rules["streaming"]))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(f"is damaged: {error}", where=str(folder), hint="build it again") from error
-    return artifact, Proving(samples, _of("initial", kept), tolerances), _of("output", kept), profile
+    return artifact, Proving(samples, _of("initial", kept), tolerances, makers), _of("output", kept), profile
 
 
 def _of(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

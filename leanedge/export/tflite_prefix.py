@@ -19,17 +19,23 @@ _OUTPUTS_SLOT, _SIGNATURES_SLOT = 8, 18
 
 
 def boundaries(path: Path) -> tuple[str, ...]:
-    """Tensors that operators of the file write, in execution order, its outputs last; expanded weights left out."""
+    """Tensors that lead to the outputs, in execution order, the outputs last; expanded weights left out."""
     model = tflite.Model.GetRootAs(path.read_bytes(), 0)
     subgraph = model.Subgraphs(0)
-    outputs = [_name(subgraph, subgraph.Outputs(place)) for place in range(subgraph.OutputsLength())]
+    outputs = [subgraph.Outputs(place) for place in range(subgraph.OutputsLength())]
+    operators = [subgraph.Operators(index) for index in range(subgraph.OperatorsLength())]
+    needed = set(outputs)
+    for operator in reversed(operators):
+        if needed & {operator.Outputs(place) for place in range(operator.OutputsLength())}:
+            needed |= {operator.Inputs(place) for place in range(operator.InputsLength())}
     found = [
-        _name(subgraph, operator.Outputs(place))
-        for operator in (subgraph.Operators(index) for index in range(subgraph.OperatorsLength()))
+        operator.Outputs(place)
+        for operator in operators
         for place in range(operator.OutputsLength())
         if model.Buffers(subgraph.Tensors(operator.Inputs(0)).Buffer()).DataLength() == 0 or operator.InputsLength() > 1
     ]
-    return (*(name for name in found if name not in outputs), *outputs)
+    inner = (tensor for tensor in found if tensor in needed and tensor not in outputs)
+    return tuple(_name(subgraph, tensor) for tensor in (*inner, *outputs))
 
 
 def write_prefix(path: Path, tensor: str, target: Path) -> None:

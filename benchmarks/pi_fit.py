@@ -56,7 +56,7 @@ class Fit:
     """The constant of a cell's own rows.
 
     Attributes:
-        log_ns: Mean over models of the logarithm of nanoseconds an instruction.
+        log_ns: Median over models of the logarithm of nanoseconds an instruction: a single row can't drag it.
         sigma: Standard deviation of one model, or None for a single one.
         models: How many.
         errors: Model -> relative error when the others predict it.
@@ -97,32 +97,29 @@ def fit(points: Iterable[Point]) -> Fit:
         logs.setdefault(point.network, []).append(point.log_ns)
     means = {network: sum(values) / len(values) for network, values in logs.items()}
     values = list(means.values())
-    mean = sum(values) / len(values)
     errors = {}
     if len(values) > 1:
         for network, value in means.items():
-            others = (sum(values) - value) / (len(values) - 1)
+            others = median(mean for name, mean in means.items() if name != network)
             errors[network] = math.exp(others - value) - 1
     sigma = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Fit(mean, sigma, len(values), errors)
+    return Fit(median(values), sigma, len(values), errors)
 
 
 def constants(points: Iterable[Point], wanted: Iterable[Cell]) -> list[Constant]:
-    """A constant for each wanted cell: its own where it has 4 models, else from the nearest such cell, moved.
+    """A constant for each wanted cell: its own where it has 4 models, else weighed with the nearest other one, moved.
 
     The move from one cell to another is by an additive model of the logarithms (device + runtime and dtype + threads),
-    fitted on all cells that have rows, weighted by their models. How far such moves are wrong is found by leaving out
-    each full cell in turn; it widens the interval. The rows that a thin cell has itself are weighed in.
+    fitted on all cells that have rows, weighted by their models. How far such moves are wrong is found by trying them
+    between full cells that are as far apart; it widens the interval.
     """
     by_cell: dict[Cell, list[Point]] = {}
     for point in points:
         by_cell.setdefault(point.cell, []).append(point)
     fits = {cell: fit(rows) for cell, rows in by_cell.items()}
-    full = {cell: own for cell, own in fits.items() if own.models >= FULL}
-    within = math.sqrt(sum(_sigma(own) ** 2 for own in full.values()) / len(full))
-    misses = [_moved(cell, {c: f for c, f in fits.items() if c != cell}) for cell in full]
-    wrong = [moved[0] - full[cell].log_ns for cell, moved in zip(full, misses, strict=True) if moved]
-    between = math.sqrt(sum(value**2 for value in wrong) / len(wrong))
+    within = median(_sigma(own) for own in fits.values() if own.models >= FULL)
+    published = {cell: {(row.network, row.latency_ms) for row in rows} for cell, rows in by_cell.items()}
+    wrong = _wrong_moves(fits, published)
     found = []
     for cell in wanted:
         own = fits.get(cell)
@@ -130,21 +127,55 @@ def constants(points: Iterable[Point], wanted: Iterable[Cell]) -> list[Constant]
             reach = _T90[min(own.models - 1, len(_T90)) - 1] * _sigma(own) * math.sqrt(1 + 1 / own.models)
             found.append(_constant(cell, own.log_ns, reach, own, None))
             continue
-        moved = _moved(cell, {c: f for c, f in fits.items() if c != cell})
+        moved = _moved(cell, fits)
         if moved is None:
             continue
         log_ns, nearest = moved
-        variance = between**2
-        said = f"constant of {nearest}, moved by the differences between cells with rows"
+        between = _expected(wrong, _distance(cell, nearest))
+        # The constant moved, and what each step of the move is known by, are themselves means of few models.
+        told = [sum(f.models for c, f in fits.items() if key in _keys(c)) for key in _keys(cell)]
+        steps = [models for models, key in zip(told, _keys(cell), strict=True) if key not in _keys(nearest)]
+        variance = between**2 + within**2 * sum(1 / models for models in (fits[nearest].models, *steps))
+        said = (
+            f"constant of {nearest} ({_models(fits[nearest])}), moved by the differences between cells with rows; "
+            f"such moves were wrong by a factor of {math.exp(between):.2f} (RMS)"
+        )
         if own is not None:
             weight = own.models / within**2
-            log_ns = (weight * own.log_ns + log_ns / between**2) / (weight + 1 / between**2)
-            variance = 1 / (weight + 1 / between**2)
-            said += f"; weighed with {own.models} {'model' if own.models == 1 else 'models'} of its own"
-        reach = _T90[1] * math.sqrt(within**2 + variance)
-        said += f"; such moves were wrong by a factor of {math.exp(between):.2f} (RMS over {len(wrong)} cells)"
-        found.append(_constant(cell, log_ns, reach, own, said))
+            log_ns = (weight * own.log_ns + log_ns / variance) / (weight + 1 / variance)
+            variance = 1 / (weight + 1 / variance)
+            said += f"; weighed with {_models(own)} of its own"
+        found.append(_constant(cell, log_ns, _T90[1] * math.sqrt(within**2 + variance), own, said))
     return found
+
+
+def _models(own: Fit) -> str:
+    return f"{own.models} model{'s' if own.models > 1 else ''}"
+
+
+def _wrong_moves(fits: Mapping[Cell, Fit], published: Mapping[Cell, set[tuple[str, float]]]) -> dict[int, float]:
+    """Distance -> RMS error, on logarithms, of moving one full cell's constant to another without its own rows.
+
+    Cells that two runtimes fit on the very same published rows would agree too well: they are not compared.
+    """
+    full = [cell for cell, own in fits.items() if own.models >= FULL]
+    errors: dict[int, list[float]] = {}
+    for cell in full:
+        others = {other: own for other, own in fits.items() if other != cell}
+        effects = _effects(others)
+        if any(key not in effects for key in _keys(cell)):
+            continue
+        for other in full:
+            if other != cell and published[cell].isdisjoint(published[other]):
+                error = others[other].log_ns + _move(effects, other, cell) - fits[cell].log_ns
+                errors.setdefault(_distance(cell, other), []).append(error)
+    return {distance: math.sqrt(sum(e**2 for e in some) / len(some)) for distance, some in errors.items()}
+
+
+def _expected(wrong: Mapping[int, float], distance: int) -> float:
+    """What moves of that distance, or of the next longer one that was tried, were wrong by; else the worst of all."""
+    longer = [tried for tried in sorted(wrong) if tried >= distance]
+    return wrong[longer[0]] if longer else max(wrong.values())
 
 
 def _constant(cell: Cell, log_ns: float, reach: float, own: Fit | None, borrowed: str | None) -> Constant:
@@ -165,14 +196,17 @@ def _sigma(own: Fit) -> float:
 
 
 def _moved(cell: Cell, fits: Mapping[Cell, Fit]) -> tuple[float, Cell] | None:
-    """The nearest full cell's constant, moved to `cell`; None where no row tells of its device, runtime or dtype."""
-    effects = _effects(fits)
-    near = [other for other, own in fits.items() if own.models >= FULL]
-    if any(key not in effects for key in _keys(cell)) or not near:
+    """The nearest other cell's constant, moved to `cell`; None where no row tells of its device, runtime or dtype."""
+    others = {other: own for other, own in fits.items() if other != cell}
+    effects = _effects(others)
+    if any(key not in effects for key in _keys(cell)):
         return None
-    nearest = min(near, key=lambda other: (_distance(cell, other), str(other)))
-    move = sum(effects[key] for key in _keys(cell)) - sum(effects[key] for key in _keys(nearest))
-    return fits[nearest].log_ns + move, nearest
+    nearest = min(others, key=lambda other: (_distance(cell, other), -others[other].models, str(other)))
+    return others[nearest].log_ns + _move(effects, nearest, cell), nearest
+
+
+def _move(effects: Mapping[tuple[str, ...], float], start: Cell, end: Cell) -> float:
+    return sum(effects[key] for key in _keys(end)) - sum(effects[key] for key in _keys(start))
 
 
 def _distance(one: Cell, other: Cell) -> int:

@@ -308,7 +308,7 @@ def _price(
     made: list[Evaluation], bench: Workbench, request: Request, steps: Steps, interrupted: bool
 ) -> tuple[list[Priced], tuple[str, ...]]:
     with steps.step("Pricing them for the device") as step:
-        pricing = price(made, bench.sets.selection, request.profile, request.threads, count=not interrupted)
+        pricing = price(made, bench, request.profile, request.threads, count=not interrupted)
         priced = [
             Priced(item, estimate, request.budget.excess(estimate))
             for item in made

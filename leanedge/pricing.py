@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from leanedge.budget import Estimate
 from leanedge.cache import cached_json, code_version, digest, find_json, keep_json, today
@@ -12,6 +17,7 @@ from leanedge.cost.flash import artifact_bytes
 from leanedge.cost.host_timing import measure
 from leanedge.cost.latency import predict_latency
 from leanedge.errors import MissingProgram
+from leanedge.evaluate import runtime_versions
 from leanedge.figures import Figure, unavailable
 from leanedge.target import Trial, load_target
 
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from leanedge.data.samples import Samples
-    from leanedge.evaluate import Evaluation
+    from leanedge.evaluate import Evaluation, Workbench
     from leanedge.profile import DeviceProfile
 
 __all__ = ["Pricing", "price"]
@@ -34,7 +40,7 @@ class Pricing:
 
 
 def price(
-    evaluations: Sequence[Evaluation], samples: Samples, profile: DeviceProfile, threads: int, count: bool = True
+    evaluations: Sequence[Evaluation], bench: Workbench, profile: DeviceProfile, threads: int, count: bool = True
 ) -> Pricing:
     """Prices candidates that were made.
 
@@ -43,58 +49,77 @@ def price(
 
     Args:
         evaluations: What was made, the float baseline among them.
-        samples: The first is run for counts, memory and time.
+        bench: The first selection sample is run for counts, memory and time.
         profile: The device.
         threads: Threads on the device.
         count: False leaves out what takes long: after Ctrl-C.
     """
-    one = samples.take(_first(samples))
+    one = bench.sets.selection.take(np.arange(1))
     notes: list[str] = []
     if profile.name == "host":
-        latency = _measured(evaluations, one, threads)
+        latency = _measured(evaluations, one, bench, threads)
     elif profile.emulator is not None and count:
-        latency = _predicted(evaluations, one, profile, threads, notes)
+        latency = _predicted(evaluations, one, bench, profile, threads, notes)
     else:
         reason = f"{profile.name} is neither this machine nor emulated" if count else "the build was interrupted"
         latency = {item.candidate.id: unavailable("ms", reason) for item in evaluations}
+    # Each is a process that mostly waits for its imports, so all cores take part.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        ram = dict(
+            zip(
+                [item.candidate.id for item in evaluations],
+                pool.map(lambda item: _ram(item, one, bench, profile), evaluations),
+                strict=True,
+            )
+        )
     estimates = {}
     for item in evaluations:
         name = item.candidate.id
         estimates[name] = Estimate(
             latency_ms=latency[name],
-            ram_bytes=_ram(item, one, profile),
+            ram_bytes=ram[name],
             flash_bytes=artifact_bytes(item.artifact),
             energy_uj=predict_energy(profile, latency[name]),
         )
     return Pricing(estimates, tuple(notes))
 
 
-def _first(samples: Samples) -> Any:
-    import numpy as np
+def _measured(evaluations: Sequence[Evaluation], one: Samples, bench: Workbench, threads: int) -> dict[str, Figure]:
+    """Measured in turns with each other, or in an earlier run of the same files on this machine."""
 
-    return np.arange(min(1, len(samples)))
+    def produce() -> Mapping[str, Any]:
+        sample = {**next(iter(one)), **bench.initial}
+        if one.streaming:
+            sample = {**{name: array[0] for name, array in next(iter(one)).items()}, **bench.initial}
+        runs = {
+            item.candidate.id: load_target(item.candidate.kind).open(item.artifact, threads) for item in evaluations
+        }
+        timings = measure(runs, sample, threads)
+        return {"figures": {name: timing.to_figure().to_dict() for name, timing in timings.items()}, "date": today()}
 
-
-def _measured(evaluations: Sequence[Evaluation], one: Samples, threads: int) -> dict[str, Figure]:
-    sample = next(iter(one))
-    if one.streaming:
-        sample = {name: array[0] for name, array in sample.items()}
-    runs = {}
-    for item in evaluations:
-        run = load_target(item.candidate.kind).open(item.artifact, threads)
-        runs[item.candidate.id] = run
-    timings = measure(runs, sample, threads)
-    return {name: timing.to_figure() for name, timing in timings.items()}
+    files = {item.candidate.id: item.artifact.model_path.read_bytes() for item in evaluations}
+    key = digest("latency", files, dict(one.inputs), threads, platform.node(), runtime_versions(), code_version())
+    found, from_cache = cached_json("latency", key, produce)
+    figures = {}
+    for name, figure in found["figures"].items():
+        cached = {"cached": found["date"]} if from_cache else {}
+        figures[name] = Figure(figure["value"], figure["unit"], figure["how"], {**figure["detail"], **cached})
+    return figures
 
 
 def _predicted(
-    evaluations: Sequence[Evaluation], one: Samples, profile: DeviceProfile, threads: int, notes: list[str]
+    evaluations: Sequence[Evaluation],
+    one: Samples,
+    bench: Workbench,
+    profile: DeviceProfile,
+    threads: int,
+    notes: list[str],
 ) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
     for kind, runtime in dict.fromkeys((item.candidate.kind, item.candidate.runtime) for item in evaluations):
         group = [item for item in evaluations if (item.candidate.kind, item.candidate.runtime) == (kind, runtime)]
         try:
-            counts = _instructions(group, one, profile)
+            counts = _instructions(group, one, bench, profile)
         except MissingProgram as error:
             reason = f"not counted: {error.message}"
             notes.append(f"{runtime}: {reason}; to do: {error.hint}")
@@ -110,7 +135,9 @@ def _predicted(
     return found
 
 
-def _instructions(group: Sequence[Evaluation], one: Samples, profile: DeviceProfile) -> dict[str, int | str]:
+def _instructions(
+    group: Sequence[Evaluation], one: Samples, bench: Workbench, profile: DeviceProfile
+) -> dict[str, int | str]:
     """Instructions of one inference for each artifact, or the reason why not; all missing ones in one emulator run."""
     candidate = group[0].candidate
 
@@ -129,7 +156,7 @@ def _instructions(group: Sequence[Evaluation], one: Samples, profile: DeviceProf
     missing = {item.candidate.id: item.artifact for item in group if known[item.candidate.id] is None}
     trace_reason = "not counted"
     if missing:
-        trial = Trial(missing, candidate.runtime, one, "emulator", count=True)
+        trial = Trial(missing, candidate.runtime, one, "emulator", initial=bench.initial, count=True)
         trace = load_target(candidate.kind).run(trial, profile)
         for name, seen in trace.observations.items():
             if seen.instructions is not None:
@@ -144,12 +171,12 @@ def _cached_count(key: str) -> int | None:
     return found["count"] if found else None
 
 
-def _ram(item: Evaluation, one: Samples, profile: DeviceProfile) -> Figure:
+def _ram(item: Evaluation, one: Samples, bench: Workbench, profile: DeviceProfile) -> Figure:
     """Peak memory of the runtime with this model, in a process of its own on this machine."""
     candidate = item.candidate
 
     def seen() -> Mapping[str, Any]:
-        trial = Trial({"model": item.artifact}, candidate.runtime, one, "host", memory=True)
+        trial = Trial({"model": item.artifact}, candidate.runtime, one, "host", initial=bench.initial, memory=True)
         trace = load_target(candidate.kind).run(trial, profile)
         figure = trace.observations["model"].ram
         assert figure is not None

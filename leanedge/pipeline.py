@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from leanedge.budget import Budget
+    from leanedge.budget import Budget, Estimate
     from leanedge.data.samples import Sets
     from leanedge.load import LoadedModel
     from leanedge.report.content import Report
@@ -125,7 +125,7 @@ def build(
     bench, data_sha256 = _prepare(request, loaded, steps)
     candidates, refused = _propose(request, loaded, data_sha256)
     made, failed, interrupted = _make(candidates, bench, steps)
-    priced, notes = _price(made, bench, request, steps, interrupted)
+    priced, unknown, notes = _price(made, bench, request, steps, interrupted)
     choice = choose(priced, request.budget, request.max_drop, request.objective, drop_unit(bench.metric))
     proof = None
     if choice.chosen is not None:
@@ -136,7 +136,16 @@ def build(
     with steps.step("Writing the output") as step:
         report = write_output(
             Findings(
-                request, loaded, bench, data_sha256, choice, baseline, proof, (*refused, *failed), notes, interrupted
+                request,
+                loaded,
+                bench,
+                data_sha256,
+                choice,
+                baseline,
+                proof,
+                (*refused, *failed, *unknown),
+                notes,
+                interrupted,
             )
         )
         step.done(str(request.output))
@@ -306,18 +315,35 @@ def _attempt(candidate: Candidate, bench: Workbench) -> Evaluation | Refusal:
 
 def _price(
     made: list[Evaluation], bench: Workbench, request: Request, steps: Steps, interrupted: bool
-) -> tuple[list[Priced], tuple[str, ...]]:
+) -> tuple[list[Priced], list[Refusal], tuple[str, ...]]:
     with steps.step("Pricing them for the device") as step:
         pricing = price(made, bench, request.profile, request.threads, count=not interrupted)
-        priced = [
-            Priced(item, estimate, request.budget.excess(estimate))
-            for item in made
-            for estimate in [pricing.estimates[item.candidate.id]]
-        ]
+        priced, unknown = _against_budget(made, pricing.estimates, request.budget, interrupted)
         step.done(request.profile.title)
     for note in pricing.notes:
         steps.say(note)
-    return priced, pricing.notes
+    return priced, unknown, pricing.notes
+
+
+def _against_budget(
+    made: list[Evaluation], estimates: Mapping[str, Estimate], budget: Budget, interrupted: bool
+) -> tuple[list[Priced], list[Refusal]]:
+    """Prices with what is over the budget; refuses candidates of which a limited figure is not known.
+
+    Raises:
+        UsageError: It is known of none, and not because the build was interrupted.
+    """
+    priced, unknown, why = [], [], None
+    for item in made:
+        estimate = estimates[item.candidate.id]
+        try:
+            priced.append(Priced(item, estimate, budget.excess(estimate)))
+        except UsageError as error:
+            unknown.append(Refusal(item.candidate, error.message))
+            why = why or error
+    if why is not None and not priced and not interrupted:
+        raise why
+    return priced, unknown
 
 
 def _baseline(priced: list[Priced]) -> Priced | None:

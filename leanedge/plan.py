@@ -132,13 +132,10 @@ def choose(
     def speed(row: Priced) -> float:
         return _latency(row) if timed else float(row.evaluation.file_bytes)
 
-    def loss(row: Priced) -> float:
-        return max(row.evaluation.drop, 0.0)
-
     def size(row: Priced) -> float:
         return float(row.evaluation.file_bytes)
 
-    first, second = (speed, size) if objective == "latency" else (loss, speed)
+    first, second = (speed, size) if objective == "latency" else (_loss, speed)
     # A latency that is not known can't be the lowest: such a candidate wins on latency only where none is known.
     able = by_latency if timed and objective == "latency" else fitting
     leader = min(able, key=lambda row: (first(row), row.evaluation.file_bytes, row.id))
@@ -146,7 +143,7 @@ def choose(
         tied = [row for row in fitting if row is leader or _drop_tied(leader, row)]
     else:
         tied = [row for row in able if row is leader or (timed and _speed_tied(leader, row))]
-    chosen = min(tied, key=lambda row: (second(row), loss(row), row.id))
+    chosen = min(tied, key=lambda row: (second(row), _loss(row), row.id))
     rest = sorted((row for row in fitting if row is not chosen), key=lambda row: (row not in tied, first(row), row.id))
     others = sorted(
         (row for row in priced if row not in fitting),
@@ -156,7 +153,7 @@ def choose(
         (chosen, *rest, *others),
         chosen,
         _why(chosen, fitting, objective, timed, f"{max_drop:g} {unit}", unit, len(tied)),
-        tuple(row.id for row in tied if row is not chosen),
+        tuple(row.id for row in rest if row in tied),
     )
 
 
@@ -181,13 +178,21 @@ def _speed_tied(leader: Priced, row: Priced) -> bool:
     return _bounds(theirs)[0] <= _bounds(ours)[1]
 
 
+def _loss(row: Priced) -> float:
+    return max(row.evaluation.drop, 0.0)
+
+
 def _drop_tied(leader: Priced, row: Priced) -> bool:
-    # Two candidates share the samples; a quarter of the interval's half width is about half a standard error.
-    score = leader.evaluation.score
-    if score.low is None or score.high is None:
-        return row.evaluation.drop <= leader.evaluation.drop
-    apart = abs(leader.evaluation.drop - row.evaluation.drop)
-    return bool(apart <= 100 * (score.high - score.low) / 8)
+    apart = _loss(row) - _loss(leader)
+    if apart <= 0:
+        return True
+    score, other = leader.evaluation.score, row.evaluation.score
+    if score.low is None or score.high is None or score.value == other.value:
+        return False
+    # Two candidates share the samples; a quarter of the interval's half width is about half a standard error. It is
+    # in the metric's unit, the loss in that of drops.
+    drop_per_score = abs((row.evaluation.drop - leader.evaluation.drop) / (other.value - score.value))
+    return apart <= drop_per_score * (score.high - score.low) / 8
 
 
 def _distance(row: Priced, budget: Budget, max_drop: float) -> float:
@@ -211,7 +216,7 @@ def _why(
         what = f"the smallest of {len(fitting)} candidates that lose at most {allowed} (no latency is known here)"
     text = f"{what}; it {changed} on the selection set"
     if tied > 1:
-        better = "is smallest" if objective == "latency" else "is fastest"
+        better = "is fastest" if objective == "accuracy" and timed else "is smallest"
         text += f"; {tied - 1} more are no further away than the figures are sure, of these it {better}"
     return text
 

@@ -30,10 +30,11 @@ def graph_of(text: str, seed: int = 0, **constants: Any) -> Graph:
     random = np.random.default_rng(seed)
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> net {text}')
     for name, value in constants.items():
+        array = np.asarray(value)
         if isinstance(value, tuple):
             size = max(1, int(np.prod(value[1:])))
-            value = (random.standard_normal(value) * np.sqrt(2 / size)).astype(np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+            array = (random.standard_normal(value) * np.sqrt(2 / size)).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
     return canonicalise(model, "test")
 
 
@@ -157,10 +158,10 @@ def test_channels_that_say_nothing_new_go_first_and_without_loss() -> None:
     pruned, masks = prune_channels(graph, statistics, 0.5, multiple=1, choices=(("obs", "global"),))
     ((kept, _),) = masks.channels.values()
     assert sorted(copies[list(kept)] % 6) == list(range(6))
-    assert error(graph, pruned, images(graph, 20, seed=5)) < 1e-4
+    assert error(graph, pruned, images(graph, 20, seed=5)) < 1e-3
     # Energy alone can't see that, but refitting makes good what it keeps of each pair.
     by_energy, _ = prune_channels(graph, statistics, 0.5, multiple=1, choices=(("energy", "global"),))
-    assert error(graph, by_energy, images(graph, 20, seed=5)) > 1e-3
+    assert error(graph, by_energy, images(graph, 20, seed=5)) > 1e-2
 
 
 def test_dead_channels_go_for_free() -> None:

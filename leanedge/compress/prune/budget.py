@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -83,22 +83,25 @@ def share_globally(
     totals = [np.concatenate([[0.0], np.cumsum(np.where(np.isinf(r.costs), 0, r.costs))]) for r in rankings]
     now = macs.at(counts)
     while now > target:
-        best, best_price, best_counts, best_macs = -1, np.inf, counts, now
+        moves = []
         for group, (size, floor, step) in enumerate(zip(macs.sizes, floors, steps, strict=True)):
             fewer = (counts[group] - 1) // step * step
-            if fewer < floor:
-                continue
-            trial = counts.copy()
-            trial[group] = fewer
-            after = macs.at(trial)
-            cost = totals[group][size - fewer] - totals[group][size - counts[group]]
-            price = cost / max(now - after, 1e-9)
-            if price < best_price:
-                best, best_price, best_counts, best_macs = group, price, trial, after
-        if best < 0:
+            if fewer >= floor:
+                trial = counts.copy()
+                trial[group] = fewer
+                cost = totals[group][size - fewer] - totals[group][size - counts[group]]
+                moves.append(_Move(cost, trial, macs.at(trial)))
+        if not moves:
             break
-        counts, now = best_counts, best_macs
+        best = min(moves, key=lambda move: move.cost / max(now - move.macs, 1e-9))
+        counts, now = best.counts, best.macs
     return counts
+
+
+class _Move(NamedTuple):
+    cost: float
+    counts: Array
+    macs: float
 
 
 def _counts(wanted: Array, sizes: Array, floors: Array, steps: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from leanedge.compress.prune.budget import Macs, share_globally, share_uniformly
 from leanedge.compress.prune.refit import refit
 from leanedge.compress.prune.saliency import SMALLEST_SHARE, Measure
-from leanedge.compress.prune.statistics import FOLDS, output_error
+from leanedge.compress.prune.statistics import FOLDS, output_errors
 from leanedge.compress.types import Masks
 from leanedge.errors import UnsupportedOperator, UsageError
 from leanedge.graph.groups import cut
@@ -32,7 +32,7 @@ Array = np.ndarray[Any, Any]
 Spread = Literal["global", "uniform"]
 
 CHOICES: tuple[tuple[Measure, Spread], ...] = (("effect", "global"), ("energy", "global"), ("obs", "uniform"))
-"""Ways to choose what goes; the one whose outputs come out nearest to the whole model's is taken."""
+"""Ways to choose what goes, the best by experience first; another is taken where it is clearly nearer to the model."""
 
 
 def prune_channels(
@@ -69,7 +69,7 @@ def prune_channels(
     floors = np.minimum(-(-floors // steps) * steps, macs.sizes)
     target = macs.at(macs.sizes) * (1 - level)
     number = np.arange(len(statistics.samples))
-    judged = statistics.folds == FOLDS - 1
+    judged = statistics.folds >= FOLDS - 2
     plans: dict[tuple[int, ...], Mapping[str, Array]] = {}
     for measure, spread in choices:
         rankings = statistics.rankings[measure]
@@ -89,7 +89,8 @@ def prune_channels(
         )
     best = next(iter(plans.values()))
     if len(plans) > 1 and judged.any():
-        best = min(plans.values(), key=lambda kept: _error(statistics, kept, number[~judged], number[judged]))
+        errors = {key: _errors(statistics, kept, number[~judged], number[judged]) for key, kept in plans.items()}
+        best = plans[_clearly_best(errors)]
     kept_outputs = _kept_outputs(statistics, best)
     pruned = refit(cut(statistics.graph, best), statistics, kept_outputs, statistics.samples, number)
     return pruned, _masks(statistics.graph, kept_outputs)
@@ -102,8 +103,18 @@ def _step(size: int, unit: int, multiple: int) -> int:
     return step
 
 
-def _error(statistics: Statistics, kept: Mapping[str, Array], fitted: Array, judged: Array) -> float:
-    """Error of the outputs on samples that were not fitted."""
+def _clearly_best(errors: Mapping[tuple[int, ...], Array]) -> tuple[int, ...]:
+    """The first choice, unless a later one is better by more than the standard error of the paired difference."""
+    best = next(iter(errors))
+    for key, each in errors.items():
+        gain = errors[best] - each
+        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+            best = key
+    return best
+
+
+def _errors(statistics: Statistics, kept: Mapping[str, Array], fitted: Array, judged: Array) -> Array:
+    """Error of each of some samples that were not fitted."""
     pruned = refit(
         cut(statistics.graph, kept),
         statistics,
@@ -112,7 +123,7 @@ def _error(statistics: Statistics, kept: Mapping[str, Array], fitted: Array, jud
         fitted,
     )
     made = run_all(float_runner(pruned), statistics.samples.take(judged))
-    return output_error({name: array[judged] for name, array in statistics.outputs.items()}, made)
+    return output_errors({name: array[judged] for name, array in statistics.outputs.items()}, made)
 
 
 def _kept_outputs(statistics: Statistics, kept: Mapping[str, Array]) -> dict[str, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from leanedge.graph.patterns import add_constant
 from leanedge.graph.shapes import infer_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx_ir as ir
 
 __all__ = ["Regression", "find_regressions", "give_biases"]
@@ -39,6 +42,9 @@ class Regression:
         dilations: For each spatial axis.
         pads: (begin, end) for each spatial axis.
         outside: Spatial shape of the output: positions that a row can stand for.
+        skip: Value that is added to the output before anything else reads it, and that is known before this layer
+            runs: what goes wrong there can be made good here (He et al., 2017). Or None.
+        clamp: Of what is made, the skip included: the activation that follows, infinite where open.
     """
 
     operator: str
@@ -52,6 +58,8 @@ class Regression:
     dilations: tuple[int, ...] = ()
     pads: tuple[tuple[int, int], ...] = ()
     outside: tuple[int, ...] = ()
+    skip: str | None = None
+    clamp: tuple[float, float] = (-inf, inf)
 
     @property
     def taps(self) -> int:
@@ -83,6 +91,13 @@ class Regression:
             taps.append(image[at])
         rows: Array = np.stack(taps, axis=-1).transpose(1, 0, 2).reshape(len(positions), -1)
         return rows
+
+    def skip_rows(self, value: Array, positions: Array) -> Array:
+        """(len(positions), outputs) of what is added to the rows' outputs."""
+        flat: Array = (
+            value.reshape(-1, value.shape[-1]) if self.kind == "linear" else value.reshape(value.shape[1], -1).T
+        )
+        return flat[positions]
 
     def matrix(self, weight: Array) -> Array:
         """The weights as (channels x taps, outputs)."""
@@ -126,15 +141,40 @@ def give_biases(graph: Graph) -> Graph:
 def find_regressions(graph: Graph) -> tuple[Regression, ...]:
     """Every operator of the graph that can be refitted, in execution order."""
     found = []
-    for operator in find_operators(graph):
+    operators = find_operators(graph)
+    made_at = {name: index for index, operator in enumerate(operators) for name in operator.outputs}
+    read_at: dict[str, int] = {}
+    for index, operator in enumerate(operators):
+        for name in operator.inputs:
+            read_at.setdefault(name, index)
+    for operator in operators:
         node = graph.node_by_name[operator.id]
         alone = operator.weight is not None and len(graph.consumers.get(operator.weight, ())) == 1
         if operator.has_channels and alone and graph.constants[str(operator.weight)].dtype == np.float32:
             regression = _regression(graph, operator, node)
             if regression is not None:
                 shared = regression.bias is not None and len(graph.consumers.get(regression.bias, ())) > 1
+                regression = replace(regression, clamp=operator.activation or (-inf, inf))
+                add = _only_reader(graph, operators, operator)
+                if add is not None and operator.activation is None and regression.kind != "conv_transpose":
+                    skip = next(name for name in add.inputs if name != operator.output)
+                    # All layers before the skip are settled only if it is made before anyone reads the source.
+                    if made_at.get(skip, -1) < read_at[regression.source]:
+                        regression = replace(regression, skip=skip, clamp=add.activation or (-inf, inf))
                 found.append(replace(regression, bias=None) if shared else regression)
     return tuple(found)
+
+
+def _only_reader(graph: Graph, operators: Sequence[Operator], operator: Operator) -> Operator | None:
+    """The addition of two values of one shape that alone reads the operator's output."""
+    readers = graph.consumers.get(operator.output, ())
+    if len(readers) != 1 or operator.output in graph.output_names:
+        return None
+    add = next((o for o in operators if o.kind == "add" and str(readers[0].name) == o.nodes[0]), None)
+    if add is None or len(set(add.inputs)) != 2:
+        return None
+    shapes = [graph.shape(name) for name in add.inputs]
+    return add if shapes[0] == shapes[1] else None
 
 
 def _regression(graph: Graph, operator: Operator, node: ir.Node) -> Regression | None:

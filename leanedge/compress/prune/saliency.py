@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     Layers = Mapping[str, tuple[Regression, LayerStatistics, "Array"]]
     """Weight -> the layer, its statistics and its weights as a matrix, for every layer that sums over channels."""
 
-__all__ = ["DAMPINGS", "SMALLEST_SHARE", "Measure", "Probe", "Ranking", "rank_by_energy", "rank_by_surgery"]
+__all__ = [
+    "DAMPINGS",
+    "SMALLEST_SHARE",
+    "Measure",
+    "Probe",
+    "Ranking",
+    "rank_by_energy",
+    "rank_by_surgery",
+    "scale_to_effect",
+]
 
 Array = np.ndarray[Any, Any]
 Measure = Literal["energy", "obs", "effect"]
@@ -60,16 +69,16 @@ class Probe:
     """A group that lost its first units, seen by its consumers.
 
     Attributes:
-        cost: Sum of the costs of what is gone.
+        gone: Units.
         matrices: Weight -> the refitted matrix, zero where it reads what is gone.
     """
 
-    cost: float
+    gone: int
     matrices: Mapping[str, Array]
 
 
 PROBED = 4
-"""One unit in so many is gone in a probe."""
+"""One unit in so many is gone in a probe. Probes further down were tried, and chose worse."""
 
 
 class _Consumer:
@@ -82,9 +91,8 @@ class _Consumer:
         self.inverse: Array | None = None
         self.blocks = layer.blocks
         self.taps = regression.taps
-        self.gram, self.damping, self.whole = layer.gram, 0.0, self.matrix
+        self.gram, self.damping = layer.gram, 0.0
         if layer.gram is not None:
-            self.matrix = self.matrix.copy()
             self.damping = layer.damping * max(float(np.mean(np.diag(layer.gram))), 1e-12)
             damped = layer.gram + self.damping * np.eye(len(layer.gram))
             self.inverse = np.linalg.inv(damped).astype(np.float32)
@@ -113,13 +121,6 @@ class _Consumer:
         cost: Array = np.einsum("uko,uko->u", weights, fitted - self.damping * weights)
         return self.scale * cost
 
-    def error(self) -> float | None:
-        """What the outputs have suffered so far; None where only the blocks are known."""
-        if self.gram is None:
-            return None
-        change = self.whole - self.matrix
-        return self.scale * float((change * (self.gram @ change)).sum())
-
     def remove(self, units: Array) -> None:
         """Takes the units out and refits the rest."""
         gone = self.columns[units].ravel()
@@ -143,14 +144,13 @@ def rank_by_energy(group: ChannelGroup, layers: Layers) -> Ranking:
     return _ranking(order, np.maximum(costs[order], 0))
 
 
-def rank_by_surgery(group: ChannelGroup, layers: Layers) -> tuple[Ranking, Probe]:
+def rank_by_surgery(group: ChannelGroup, layers: Layers) -> tuple[Ranking, Probe | None]:
     """The ranking of one group by ``obs``, and what its consumers are when a part is gone."""
     consumers = _consumers(group, layers)
     alive, stay = np.arange(group.size), _stays(group.size)
     order: list[Array] = []
     costs: list[Array] = []
     probe: Probe | None = None
-    correction = 1.0  # from costs one by one to the error of all together
     step = max(1, group.size // STEPS)
     while len(alive) > stay:
         each = np.maximum(sum(consumer.surgery(alive) for consumer in consumers.values()), 0)
@@ -160,14 +160,16 @@ def rank_by_surgery(group: ChannelGroup, layers: Layers) -> tuple[Ranking, Probe
         order.append(alive[lowest])
         costs.append(each[lowest])
         alive = np.delete(alive, lowest)
-        if probe is None and PROBED * (group.size - len(alive)) >= group.size:
-            matrices = {name: consumer.matrix.copy() for name, consumer in consumers.items()}
-            predicted, errors = float(np.concatenate(costs).sum()), [c.error() for c in consumers.values()]
-            if predicted > 0 and all(error is not None for error in errors):
-                correction = sum(error or 0.0 for error in errors) / predicted
-            probe = Probe(predicted * correction, matrices)
-    ranking = _ranking(np.concatenate([*order, alive]), np.concatenate([*costs, np.zeros(stay)]) * correction)
-    return ranking, probe or Probe(0.0, {})
+        gone = group.size - len(alive)
+        if probe is None and PROBED * gone >= group.size:
+            probe = Probe(gone, {name: consumer.matrix.copy() for name, consumer in consumers.items()})
+    return _ranking(np.concatenate([*order, alive]), np.concatenate([*costs, np.zeros(stay)])), probe
+
+
+def scale_to_effect(ranking: Ranking, probe: Probe, effect: float) -> Ranking:
+    """The ranking with its costs scaled so that those of what is gone in the probe add up to the measured effect."""
+    foretold = float(ranking.costs[: probe.gone].sum())
+    return Ranking(ranking.order, ranking.costs * (effect / foretold)) if foretold > 0 else ranking
 
 
 def _consumers(group: ChannelGroup, layers: Layers) -> dict[str, _Consumer]:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge.compress.prune.regression import Regression, find_regressions, give_biases
-from leanedge.compress.prune.saliency import DAMPINGS, Measure, Probe, Ranking, rank_by_energy, rank_by_surgery
+from leanedge.compress.prune.saliency import (
+    DAMPINGS,
+    Measure,
+    Probe,
+    Ranking,
+    rank_by_energy,
+    rank_by_surgery,
+    scale_to_effect,
+)
 from leanedge.errors import UnsupportedOperator
 from leanedge.graph.groups import ChannelGroup, find_groups, why_frozen
 from leanedge.graph.layers import macs
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
     from leanedge.data.samples import Samples
     from leanedge.graph.model import Graph
 
-__all__ = ["FOLDS", "LayerStatistics", "Statistics", "collect", "output_error", "positions_of"]
+__all__ = ["FOLDS", "LayerStatistics", "Statistics", "collect", "output_errors", "positions_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +40,7 @@ ROWS = (2048, 8192)
 FOLDS = 5
 """Parts of the calibration set that are fitted and judged on apart."""
 
-PROBE_MACS = 5e10
+PROBE_MACS = 1e11
 """About how many multiply-accumulates may be spent on probing groups."""
 
 KEPT_BYTES = 256 << 20
@@ -48,12 +56,12 @@ class LayerStatistics:
 
     Attributes:
         rows: Rows taken of each sample.
-        targets: (samples, rows, outputs) what the layer made there, before any activation function.
+        targets: (samples, rows, outputs) what the layer made there, its skip included, before any activation.
         gram: (columns, columns) covariance of its rows (second moment where no bias can be fitted), or None when it
             is wider than `LARGEST_GRAM`.
         blocks: (channels, taps, taps) its blocks of single channels.
         mean: (columns,) mean row; zeros where no bias can be fitted.
-        variance: Sum of the variances (second moments) of its outputs.
+        variance: Sum of the variances (second moments) of its outputs, without the skip.
         damping: How far to trust `gram`: the fraction of its mean diagonal that is added to the diagonal.
     """
 
@@ -97,7 +105,7 @@ class Statistics:
         layers = {r.weight: (r, self.layers[r.operator], r.matrix(constants[r.weight])) for r in self.regressions}
         surgery = [rank_by_surgery(group, layers) for group in self.groups]
         effects = [
-            Ranking(ranking.order, ranking.costs * self._effect(probe) / probe.cost) if probe.cost > 0 else ranking
+            ranking if probe is None else scale_to_effect(ranking, probe, self._effect(probe))
             for ranking, probe in surgery
         ]
         return {
@@ -122,20 +130,21 @@ class Statistics:
         count = min(len(self.samples), max(4, min(64, affordable)))
         some = np.linspace(0, len(self.samples) - 1, count).round().astype(np.int64)
         made = run_all(float_runner(self.graph.with_constants(arrays)), self.samples.take(some))
-        return output_error({name: array[some] for name, array in self.outputs.items()}, made)
+        return float(output_errors({name: array[some] for name, array in self.outputs.items()}, made).mean())
 
 
-def output_error(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
-    """Squared error as a fraction of the variance over the samples, or how many integers differ: mean over outputs."""
+def output_errors(before: Mapping[str, Array], after: Mapping[str, Array]) -> Array:
+    """(samples,) squared error as a fraction of the outputs' variance, or how many integers differ: mean of outputs."""
     errors = []
     for name, wanted in before.items():
+        rows, made = wanted.reshape(len(wanted), -1), after[name].reshape(len(wanted), -1)
         if wanted.dtype.kind == "f":
-            exact = wanted.astype(np.float64)
-            spread = np.square(exact - exact.mean(0)).mean()
-            errors.append(float(np.square(after[name] - exact).mean() / max(spread, 1e-12)))
+            exact = rows.astype(np.float64)
+            errors.append(np.square(made - exact).mean(1) / max(float(np.square(exact - exact.mean(0)).mean()), 1e-12))
         else:
-            errors.append(float((after[name] != wanted).mean()))
-    return float(np.mean(errors))
+            errors.append((made != rows).mean(1))
+    found: Array = np.mean(errors, 0)
+    return found
 
 
 def collect(graph: Graph, calibration: Samples) -> Statistics:
@@ -162,16 +171,17 @@ def collect(graph: Graph, calibration: Samples) -> Statistics:
         )
     samples = _few_enough(graph, calibration, regressions)
     folds = _folds(samples)
-    run = float_runner(graph, [r.source for r in regressions if r.source not in {i.name for i in graph.inputs}])
+    inner = {name for r in regressions for name in (r.source, r.skip) if name} - {info.name for info in graph.inputs}
+    run = float_runner(graph, sorted(inner))
     gathered = {r.operator: _Gathered(graph, r, len(samples)) for r in regressions}
     outputs: dict[str, list[Array]] = {info.name: [] for info in graph.outputs}
     for number, sample in enumerate(samples):
-        made = run(sample)
+        made = {**sample, **run(sample)}
         for name, arrays in outputs.items():
             arrays.append(made[name])
         for regression in regressions:
-            x = made[regression.source] if regression.source in made else sample[regression.source]
-            gathered[regression.operator].take(x, number, folds[number])
+            skip = made[regression.skip] if regression.skip else None
+            gathered[regression.operator].take(made[regression.source], skip, number, folds[number])
     layers = {name: layer.statistics() for name, layer in gathered.items()}
     stacked = {name: np.stack(arrays) for name, arrays in outputs.items()}
     return Statistics(graph, samples, groups, regressions, layers, stacked, folds, source)
@@ -254,16 +264,22 @@ class _Gathered:
         self.rows = 0
         self.shift: Array = np.zeros(len(self.matrix), np.float32)  # keeps sums of squares small beside large means
         self.targets: list[Array] = []
+        self.sums = np.zeros(self.matrix.shape[1])
+        self.squares = np.zeros(self.matrix.shape[1])
 
-    def take(self, x: Array, number: int, fold: int) -> None:
+    def take(self, x: Array, skip: Array | None, number: int, fold: int) -> None:
         held = self.regression.positions(x.shape)
         if not self.rows:
             wanted = min(max(ROWS[0], 4 * len(self.matrix)), ROWS[1])
             self.rows = min(held, -(-wanted // self.samples))
-        rows = self.regression.rows(x, positions_of(self.regression, x.shape, self.rows, number))
+        positions = positions_of(self.regression, x.shape, self.rows, number)
+        rows = self.regression.rows(x, positions)
         if not self.targets and self.fitted:
             self.shift = rows.mean(0)
-        self.targets.append((rows @ self.matrix + self.bias).astype(np.float32))
+        made = (rows @ self.matrix + self.bias).astype(np.float32)
+        self.squares += np.square(made, dtype=np.float64).sum(0)
+        self.sums += made.sum(0, np.float64)
+        self.targets.append(made if skip is None else made + self.regression.skip_rows(skip, positions))
         self.halves[fold % 2].add(rows - self.shift)
 
     def statistics(self) -> LayerStatistics:
@@ -281,8 +297,8 @@ class _Gathered:
             if all(half.count for half in self.halves):
                 damping = self._damping(blocks)
         targets = np.stack(self.targets)
-        flat = targets.reshape(-1, targets.shape[-1]).astype(np.float64)
-        variance = float((flat.var(0) if self.fitted else np.square(flat).mean(0)).sum())
+        offset = np.square(self.sums / sums.count) if self.fitted else 0.0
+        variance = float(np.maximum(self.squares / sums.count - offset, 0).sum())
         mean = sums.mean(self.fitted) + self.shift
         return LayerStatistics(self.rows, targets, gram, blocks, mean, variance, damping)
 

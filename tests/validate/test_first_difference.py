@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import two_sides
+from onnx import helper
 from two_sides import KINDS, alter_weight, exported, in_process
 
+from leanedge.data.samples import Samples
 from leanedge.errors import MissingProgram, ValidationFailed
+from leanedge.load import load_model
 from leanedge.profile import load_profile
 from leanedge.target import Artifact, Pair, Target, Trace, Trial
-from leanedge.validate import Emulation, Proving, emulate, first_difference
+from leanedge.validate import Emulation, Maker, Proving, emulate, first_difference
+from leanedge.validate.difference import _made_by
 
 PAIR = Pair("device", "", "host", "")
 WEIGHT_OF = {"first": "w1", "depthwise": "w2", "pointwise": "w3", "head": "w4"}
@@ -100,12 +104,16 @@ def test_a_deep_model_is_searched_in_few_runs(place: int, tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_a_streaming_model_the_step_is_found_and_its_state_is_fed(kind: str, tmp_path: Path) -> None:
     graph, samples, state, initial = two_sides.streaming()
-    artifact, proving = exported(graph, two_sides.Samples({}), kind, "fp32", tmp_path / "whole")
+    artifact, proving = exported(graph, Samples({}), kind, "fp32", tmp_path / "whole")
     artifact = replace(artifact, state=state)
     proving = replace(proving, samples=samples, initial=initial)
     words = difference(in_process(kind, lambda path: alter_weight(path, "u"), tmp_path), artifact, proving)
     assert "operator keep (linear)" in words, words
     assert "sample 0, step 1, " in words
+    fed, kept = graph.constants["w"], graph.constants["u"]
+    first_kept = np.tanh(samples.inputs["x"][0, 0] @ fed) @ kept  # what the first step left, at the second
+    index, here = words.split("step 1, at (")[1].split("): ")
+    assert float(here.split(" here")[0]) == pytest.approx(float(first_kept.flat[int(index.split(",")[1])]), rel=1e-4)
 
 
 def test_a_difference_that_does_not_come_again_is_said_so(tmp_path: Path) -> None:
@@ -117,6 +125,35 @@ def test_a_difference_that_does_not_come_again_is_said_so(tmp_path: Path) -> Non
     theirs = {"logits": np.where(np.arange(24)[:, None, None] == 7, 0.0, ours["logits"]).astype(np.float32)}
     words = first_difference(target, artifact, proving, PAIR, load_profile("rpi4"), (ours, theirs))
     assert words == "sample 7, run alone, gives equal logits on both: the difference depends on what ran before"
+
+
+def test_the_output_that_differs_at_the_earliest_sample_is_looked_at(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Tanh", ["x"], ["a"], name="tanh"), helper.make_node("Exp", ["a"], ["b"], name="exp")]
+    model = two_sides.model_of(nodes, {"x": [1, 3]}, {"a": [1, 3], "b": [1, 3]}, [])
+    samples = Samples({"x": np.ones((8, 1, 3), np.float32)})
+    artifact, proving = exported(load_model(model, {}).graph, samples, KINDS[0], "fp32", tmp_path / "whole")
+    ours = {name: np.zeros((8, 1, 3), np.float32) for name in "ab"}
+    place = np.arange(8)[:, None, None]
+    theirs = {"a": np.where(place > 5, ours["a"], 1), "b": np.where(place == 2, 1, ours["b"])}
+    theirs["a"][0:4] = 0
+    target = in_process(KINDS[0], lambda path: None, tmp_path)
+    words = first_difference(target, artifact, proving, PAIR, load_profile("rpi4"), (ours, theirs))
+    assert words.startswith("sample 2, run alone, gives equal b")
+
+
+def test_a_tensor_belongs_to_the_longest_value_that_it_is_named_for() -> None:
+    made = Maker("first", "conv", ("x",)), Maker("second", "conv", ("a",)), Maker("third", "conv", ("a.b",))
+    makers = dict(zip(("a", "a.b", "ab"), made, strict=True))
+    for tensor, expected in {
+        "a": ("a", made[0]),
+        "a:q": ("a", made[0]),
+        "a.int8": ("a", made[0]),
+        "a.b:q": ("a.b", made[1]),
+        "ab": ("ab", made[2]),
+        "x.int8": ("x", None),
+        "axe": ("", None),
+    }.items():
+        assert _made_by(tensor, makers) == expected
 
 
 @pytest.mark.parametrize("error", [ValidationFailed("crashed"), MissingProgram("gone")])

@@ -76,6 +76,11 @@ def test_empty_outputs_are_equal() -> None:
         assert compared(np.zeros((1, 0, 4)), np.zeros((1, 0, 4)), rule)[0]
 
 
+def test_the_limit_itself_is_allowed() -> None:
+    assert not apart(np.array([2.0, -4.0]), np.array([2.0, -2.0]), 0.5).any()
+    assert apart(np.array([2.0, -4.0]), np.array([2.0, -1.9]), 0.5).tolist() == [False, True]
+
+
 def test_flips_of_the_largest_value_are_counted() -> None:
     passed, words = compared([[1.0, 0.9999], [3.0, 1.0]], [[1.0, 1.0001], [3.0, 1.0]], NEAR)
     assert passed

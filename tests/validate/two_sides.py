@@ -125,6 +125,7 @@ def in_process(kind: str, alter: Callable[[Path], None], folder: Path) -> Target
     made = iter(range(100_000))
 
     def observe(artifact: Artifact, trial: Trial) -> Observation:
+        assert bool(artifact.state) == trial.samples.streaming
         if trial.where == "emulator":
             elsewhere = folder / f"altered{next(made)}"
             elsewhere.mkdir(parents=True)

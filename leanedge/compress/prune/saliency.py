@@ -169,7 +169,9 @@ def rank_by_surgery(group: ChannelGroup, layers: Layers) -> tuple[Ranking, Probe
 def scale_to_effect(ranking: Ranking, probe: Probe, effect: float) -> Ranking:
     """The ranking with its costs scaled so that those of what is gone in the probe add up to the measured effect."""
     foretold = float(ranking.costs[: probe.gone].sum())
-    return Ranking(ranking.order, ranking.costs * (effect / foretold)) if foretold > 0 else ranking
+    if foretold <= 0:
+        return ranking
+    return Ranking(ranking.order, ranking.costs * max(effect / foretold, 1e-12))  # a factor of 0 would make inf nan
 
 
 def _consumers(group: ChannelGroup, layers: Layers) -> dict[str, _Consumer]:

@@ -128,16 +128,21 @@ def constants(points: Iterable[Point], wanted: Iterable[Cell]) -> list[Constant]
             found.append(_constant(cell, own.log_ns, reach, own, None))
             continue
         moved = _moved(cell, fits)
+        if moved is None and own is None:
+            continue
         if moved is None:
+            log_ns, variance = own.log_ns, within**2 / own.models
+            said = f"the interval, from the spread in full cells: only {_models(own)} of its own tell of this runtime and dtype"
+            found.append(_constant(cell, log_ns, _T90[1] * math.sqrt(within**2 + variance), own, said))
             continue
         log_ns, nearest = moved
         between = _expected(wrong, _distance(cell, nearest))
         # The constant moved, and what each step of the move is known by, are themselves means of few models.
-        told = [sum(f.models for c, f in fits.items() if key in _keys(c)) for key in _keys(cell)]
-        steps = [models for models, key in zip(told, _keys(cell), strict=True) if key not in _keys(nearest)]
+        steps = [_told(key, cell, fits) for key in _keys(cell) if key not in _keys(nearest)]
         variance = between**2 + within**2 * sum(1 / models for models in (fits[nearest].models, *steps))
         said = (
-            f"constant of {nearest} ({_models(fits[nearest])}), moved by the differences between cells with rows; "
+            f"constant of {nearest} ({_models(fits[nearest])}), moved by the differences between cells with rows "
+            f"(the least known step from {min(steps)} row{'s' if min(steps) > 1 else ''}); "
             f"such moves were wrong by a factor of {math.exp(between):.2f} (RMS)"
         )
         if own is not None:
@@ -147,6 +152,11 @@ def constants(points: Iterable[Point], wanted: Iterable[Cell]) -> list[Constant]
             said += f"; weighed with {_models(own)} of its own"
         found.append(_constant(cell, log_ns, _T90[1] * math.sqrt(within**2 + variance), own, said))
     return found
+
+
+def _told(key: tuple[str, ...], cell: Cell, fits: Mapping[Cell, Fit]) -> int:
+    """In how many rows of other cells a device, a runtime with its dtype, or a number of threads was seen."""
+    return sum(own.models for other, own in fits.items() if other != cell and key in _keys(other))
 
 
 def _models(own: Fit) -> str:

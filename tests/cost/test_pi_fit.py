@@ -114,6 +114,18 @@ def test_what_no_row_tells_of_has_no_constant() -> None:
     assert constants(_world(), [Cell("c", "r", "fp32", 1), Cell("a", "s", "fp32", 1), Cell("a", "r", "fp32", 2)]) == []
 
 
+def test_kernels_that_only_one_row_tells_of_keep_its_constant_with_a_wide_interval() -> None:
+    cell = Cell("a", "s", "int8", 4)
+    found = constants([*_world(), Point(cell, "net0", 0.7, 1_000_000)], [cell, cell._replace(device="b")])
+    assert found[0].ns_per_instruction == pytest.approx(0.7)
+    assert found[0].models == 1
+    assert not found[0].decides
+    assert "1 model of its own" in (found[0].borrowed or "")
+    assert found[1].ns_per_instruction == pytest.approx(1.4, rel=0.02)
+    assert "from 1 row)" in (found[1].borrowed or "")
+    assert found[1].high > found[0].high
+
+
 def _file(tmp_path: Path, *lines: str) -> Path:
     path = tmp_path / "rows.csv"
     path.write_text(RAW + "\n".join(lines) + "\n")

@@ -120,7 +120,7 @@ def test_kernels_that_only_one_row_tells_of_keep_its_constant_with_a_wide_interv
     assert found[0].ns_per_instruction == pytest.approx(0.7)
     assert found[0].models == 1
     assert not found[0].decides
-    assert "1 model of its own" in (found[0].borrowed or "")
+    assert "it has 1 model" in (found[0].borrowed or "")
     assert found[1].ns_per_instruction == pytest.approx(1.4, rel=0.02)
     assert "from 1 row)" in (found[1].borrowed or "")
     assert found[1].high > found[0].high

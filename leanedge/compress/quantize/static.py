@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["quantize_static"]
 
 Array = np.ndarray[Any, Any]
-_BIAS_SAMPLES = 64
+_BIAS_SAMPLES = 128
 _BIAS_BYTES = 400_000_000
 """Bias correction holds what lies between two operators for all its samples; this bounds it."""
 
@@ -109,7 +110,7 @@ def _corrected(
     }
     if not correctable:
         return constants
-    few = samples[:: max(1, -(-len(samples) // _count(graph, len(samples))))]
+    few = samples[:: max(1, -(-len(samples) // _count(graph, placement, activations, len(samples))))]
     means = float_means(graph, correctable.values(), few)
     store = Store(graph, rules, placement, activations, few)
     generator = np.random.default_rng(0)
@@ -167,9 +168,14 @@ def _again(
     return quantize_bias(bias, activations[operator.inputs[0]].scale, constants[operator.weight].quant)
 
 
-def _count(graph: Graph, available: int) -> int:
-    """How many samples bias correction can hold: the two largest values, as float, for each."""
+def _count(graph: Graph, placement: Placement, activations: Mapping[str, TensorQuant], available: int) -> int:
+    """How many samples can be held between two operators: the three largest values of each."""
     sizes = sorted(
-        (int(np.prod(shape)) * 4 for name in graph.producer if (shape := graph.shape(name)) is not None), reverse=True
+        (
+            math.prod(shape) * (1 if name in activations else 4)
+            for name in (*placement.producer, *(info.name for info in graph.inputs))
+            if (shape := graph.shape(name)) is not None
+        ),
+        reverse=True,
     )
     return max(1, min(available, _BIAS_SAMPLES, _BIAS_BYTES // max(1, sum(sizes[:3]))))

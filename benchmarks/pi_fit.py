@@ -132,7 +132,7 @@ def constants(points: Iterable[Point], wanted: Iterable[Cell]) -> list[Constant]
             continue
         if moved is None:
             log_ns, variance = own.log_ns, within**2 / own.models
-            said = f"the interval, from the spread in full cells: it has {_models(own)}, no other cell this kind of kernels"
+            said = f"the interval, from full cells: it has {_models(own)}, no other cell these kernels"
             found.append(_constant(cell, log_ns, _T90[1] * math.sqrt(within**2 + variance), own, said))
             continue
         log_ns, nearest = moved

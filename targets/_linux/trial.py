@@ -11,7 +11,7 @@ from leanedge.targets._linux.board import Emulator
 from leanedge.targets._linux.job import Job, JobModel, run_job, run_job_on_host
 
 from leanedge.cost.ram import measured_ram
-from leanedge.errors import MissingProgram
+from leanedge.errors import MissingProgram, ProfileError
 from leanedge.target import Observation, Trace
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def emulator_of(profile: DeviceProfile) -> Emulator:
 
     Raises:
         MissingProgram: The device has none.
+        ProfileError: It lacks the size of a cache.
     """
     view = profile.emulator
     if view is None:
@@ -91,9 +92,16 @@ def emulator_of(profile: DeviceProfile) -> Emulator:
             hint="its profile has no `emulator:` section; validate on the device itself",
         )
     sizes = {(cache.level, cache.kind): cache.bytes for cache in profile.caches}
+    wanted = ((1, "data"), (1, "instruction"), (2, "unified"))
+    if missing := [f"level {level} {kind}" for level, kind in wanted if (level, kind) not in sizes]:
+        raise ProfileError(
+            f"its emulated view needs the size of the {', '.join(missing)} cache",
+            where=f"{profile.name}: caches",
+            hint="add it, with its source: runtimes read it to choose kernels",
+        )
     return Emulator(
         cpu=view.cpu,
-        cores=profile.threads,
+        cores=view.cores,
         implementer=hex(view.implementer),
         architecture=str(view.architecture),
         variant=hex(view.variant),
@@ -104,7 +112,7 @@ def emulator_of(profile: DeviceProfile) -> Emulator:
         l1i_bytes=sizes[1, "instruction"],
         l2_bytes=sizes[2, "unified"],
         l3_bytes=sizes.get((3, "unified")),
-        max_hz=profile.cpu.clock_hz or 0,
+        max_hz=view.max_hz,
         hardware=view.hardware or "",
         model=view.model or "",
     )

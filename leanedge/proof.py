@@ -23,6 +23,7 @@ from leanedge.validate import (
     emulate,
     makers_of,
     samples_to_emulate,
+    shaped,
     tolerance_for,
 )
 
@@ -218,24 +219,23 @@ def _emulated_accuracy(bench: Workbench, emulation: Emulation, reference: Mappin
         number = len(next(iter(found.values())))
         floats = {name: array[:number] for name, array in reference.items()}
         labels = None if bench.sets.test.labels is None else bench.sets.test.labels[:number]
-        here = metric.score(_shaped(expected, floats), labels, floats, interval=False)
-        there = metric.score(_shaped(found, floats), labels, floats, interval=False)
+        name = f"emulator.{runtime}.accuracy"
+        if nan := [output for output, array in found.items() if array.dtype.kind == "f" and np.isnan(array).any()]:
+            checks.append(Check(name, False, f"{', '.join(nan)}: NaN in emulation", "a number can be scored"))
+            continue
+        here = metric.score(shaped(expected, floats), labels, floats, interval=False)
+        there = metric.score(shaped(found, floats), labels, floats, interval=False)
         # One sample that lies on the edge may fall to the other side of it in float arithmetic, no more.
         allowed = 100 / number if metric.fractional else 0.1
         checks.append(
             Check(
-                f"emulator.{runtime}.accuracy",
+                name,
                 metric.drop(here, there) <= allowed,
                 f"{metric.name} {there.value:.4g} in emulation, {here.value:.4g} here, on {number} samples",
                 f"at most {allowed:.3g} worse than here (one sample)",
             )
         )
     return checks
-
-
-def _shaped(found: Mapping[str, Array], like: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of a trial in the shapes of the float model's (a trial drops a batch axis of 1)."""
-    return {name: np.asarray(found[name]).reshape(array.shape) for name, array in like.items()}
 
 
 def _own_process_check(
@@ -245,7 +245,7 @@ def _own_process_check(
     trial = Trial({"model": artifact}, artifact.runtime, proving.samples, "host", initial=proving.initial)
     trace = load_target(artifact.kind).run(trial, profile)
     expected = {name: array[: len(proving.samples)] for name, array in outputs.items()}
-    found = _shaped(trace.observations["model"].outputs, expected)
+    found = shaped(trace.observations["model"].outputs, expected)
     rule = "bit for bit: the same machine, runtime and options"
     passed, words = compare(expected, found, dict.fromkeys(expected, Tolerance(0.0, rule)))
     ran = f"{trace.versions['runtime']} ({trace.versions['kernels']} kernels)"

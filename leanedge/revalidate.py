@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 
 from leanedge.data.samples import Samples
-from leanedge.errors import InputError, ProfileError, UsageError
+from leanedge.errors import InputError, ProfileError, UsageError, ValidationFailed
 from leanedge.export.folder import MANIFEST
 from leanedge.profile import DeviceProfile
 from leanedge.report.content import Check, Verdict
 from leanedge.target import Artifact, Trial, load_target
-from leanedge.validate import Maker, Proving, Tolerance, compare, emulate
+from leanedge.validate import Maker, Proving, Tolerance, compare, emulate, shaped
 from leanedge.yaml_file import parse
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def revalidate(folder: Path, on: str, steps: Steps) -> Verdict:
         raise UsageError(f"can't validate on {on!r}", where="--on", allowed=", ".join(get_args(Place)))
     artifact, proving, outputs, profile = _read(folder)
     with steps.step("Checking the files") as step:
-        checks = [_files_check(folder)]
+        checks = [_files_check(folder, artifact)]
         step.done(checks[0].detail)
     with steps.step("Running it on this machine") as step:
         checks.append(_host_check(artifact, proving, outputs, profile))
@@ -103,19 +105,44 @@ def _read(folder: Path) -> tuple[Artifact, Proving, dict[str, Array], DeviceProf
         )
     profile = parse(folder / _PROFILE, DeviceProfile, ProfileError)
     try:
-        artifact = Artifact.from_json((folder / _ARTIFACT).read_text(), folder)
-        rules = json.loads((folder / _RULES).read_text())
-        with np.load(folder / _SAMPLES) as arrays:
+        artifact = Artifact.from_json((folder / _ARTIFACT).read_text(encoding="utf-8"), folder)
+        rules = json.loads((folder / _RULES).read_text(encoding="utf-8"))
+        with (folder / _SAMPLES).open("rb") as file, np.load(file) as arrays:
             kept = {name: arrays[name] for name in arrays.files}
-        tolerances = {name: Tolerance(**entry) for name, entry in rules["tolerances"].items()}
-        makers = {
-            value: Maker(entry["operator"], entry["kind"], tuple(entry["reads"]))
-            for value, entry in rules["makers"].items()
-        }
-        samples = Samples(_of("input", kept), streaming=bool(rules["streaming"]))
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        proving = Proving(
+            Samples(_of("input", kept), streaming=bool(rules["streaming"])),
+            _of("initial", kept),
+            {
+                name: Tolerance(float(entry["relative"]), str(entry["rule"]))
+                for name, entry in rules["tolerances"].items()
+            },
+            {
+                value: Maker(str(entry["operator"]), str(entry["kind"]), tuple(entry["reads"]))
+                for value, entry in rules["makers"].items()
+            },
+        )
+        outputs = _of("output", kept)
+        _check_names(artifact, proving, outputs)
+    except _DAMAGE as error:
         raise InputError(f"is damaged: {error}", where=str(folder), hint="build it again") from error
-    return artifact, Proving(samples, _of("initial", kept), tolerances, makers), _of("output", kept), profile
+    return artifact, proving, outputs, profile
+
+
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""What json and numpy raise for text and archives that were cut short or changed."""
+
+
+def _check_names(artifact: Artifact, proving: Proving, outputs: Mapping[str, Array]) -> None:
+    for what, found, wanted in (
+        ("inputs", {*proving.samples.inputs, *artifact.state}, set(artifact.input_layouts)),
+        ("initial states", set(proving.initial), set(artifact.state)),
+        ("outputs", set(outputs), set(artifact.output_layouts)),
+        ("rules", set(proving.tolerances), set(artifact.output_layouts)),
+    ):
+        if found != wanted:
+            raise ValueError(f"{what} are {', '.join(sorted(found)) or 'none'}, not {', '.join(sorted(wanted))}")
+    if not proving.tolerances or not artifact.files:
+        raise ValueError("there is nothing to check")
 
 
 def _of(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -123,14 +150,17 @@ def _of(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _files_check(folder: Path) -> Check:
+def _files_check(folder: Path, artifact: Artifact) -> Check:
+    rule = "SHA-256 of every file as in the manifest"
     try:
-        listed = json.loads((folder / MANIFEST).read_text())["files"]
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         wrong = [item["path"] for item in listed if not _matches(folder / item["path"], item["sha256"])]
-    except (ValueError, KeyError, TypeError) as error:
-        return Check("files", False, f"{MANIFEST} is damaged: {error}", "SHA-256 of every file as in the manifest")
-    detail = f"{len(listed)} files match" if not wrong else f"changed or missing: {', '.join(wrong)}"
-    return Check("files", not wrong, detail, "SHA-256 of every file as in the manifest")
+        unlisted = {*artifact.files, _SAMPLES, _RULES, _ARTIFACT, _PROFILE} - {item["path"] for item in listed}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return Check("files", False, f"{MANIFEST} is damaged: {error}", rule)
+    parts = [f"changed or missing: {', '.join(wrong)}"] if wrong else []
+    parts += [f"not in the manifest: {', '.join(sorted(unlisted))}"] if unlisted else []
+    return Check("files", not parts, "; ".join(parts) or f"{len(listed)} files match", rule)
 
 
 def _matches(path: Path, sha256: str) -> bool:
@@ -139,10 +169,10 @@ def _matches(path: Path, sha256: str) -> bool:
 
 def _host_check(artifact: Artifact, proving: Proving, outputs: Mapping[str, Array], profile: DeviceProfile) -> Check:
     trial = Trial({"model": artifact}, artifact.runtime, proving.samples, "host", initial=proving.initial)
-    trace = load_target(artifact.kind).run(trial, profile)
-    found = {
-        name: np.asarray(trace.observations["model"].outputs[name]).reshape(outputs[name].shape) for name in outputs
-    }
-    passed, words = compare(outputs, found, proving.tolerances)
+    try:
+        trace = load_target(artifact.kind).run(trial, profile)
+    except ValidationFailed as error:
+        return Check("host.outputs", False, str(error), "the runtime runs it")
+    passed, words = compare(outputs, shaped(trace.observations["model"].outputs, outputs), proving.tolerances)
     rule = "; ".join(dict.fromkeys(tolerance.rule for tolerance in proving.tolerances.values()))
     return Check("host.outputs", passed, f"{len(proving.samples)} samples, {trace.versions['runtime']}: {words}", rule)

@@ -11,6 +11,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from leanedge import resources
+from leanedge.errors import InputError, nearest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -185,7 +188,14 @@ class Target:
 
 
 def load_target(kind: str) -> Target:
-    """The target of that kind, found by its folder's name in ``targets/``."""
+    """The target of that kind, found by its folder's name in ``targets/``.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    kinds = sorted(path.parent.name for path in resources.folder("targets").glob("[!_]*/__init__.py"))
+    if kind not in kinds:
+        raise InputError(f"unknown target kind {kind!r}", allowed=", ".join(kinds), hint=nearest(kind, kinds))
     target: Target = importlib.import_module(f"leanedge.targets.{kind}").TARGET
     return target
 

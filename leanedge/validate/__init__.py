@@ -5,7 +5,7 @@ Two different questions: the first is about the quantizer and the exporter, the 
 
 from leanedge.validate.difference import Maker, first_difference, makers_of
 from leanedge.validate.emulation import Emulation, Proving, emulate, samples_to_emulate
-from leanedge.validate.tolerance import Tolerance, apart, compare, tolerance_for
+from leanedge.validate.tolerance import Tolerance, apart, compare, shaped, tolerance_for
 
 __all__ = [
     "Emulation",
@@ -18,5 +18,6 @@ __all__ = [
     "first_difference",
     "makers_of",
     "samples_to_emulate",
+    "shaped",
     "tolerance_for",
 ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from leanedge.graph.model import Graph
 
-__all__ = ["Tolerance", "apart", "compare", "tolerance_for", "values_at"]
+__all__ = ["Tolerance", "apart", "compare", "shaped", "tolerance_for", "values_at"]
 
 Array = np.ndarray[Any, Any]
 
@@ -80,6 +80,15 @@ def compare(
         passed &= not bad.any()
         words.append(f"{name}: {_seen(ours, theirs, bad, tolerance)}")
     return passed, "; ".join(words)
+
+
+def shaped(found: Mapping[str, Array], like: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of a trial in the shapes of the model's own (a trial drops a batch axis of 1), where they can be."""
+    return {
+        name: np.asarray(found[name]).reshape(array.shape) if found[name].size == array.size else found[name]
+        for name, array in like.items()
+        if name in found
+    }
 
 
 def apart(ours: Array, theirs: Array, relative: float) -> Array:

@@ -56,7 +56,8 @@ def workload(name: str) -> tuple[Graph, Samples, Samples]:
         arrays[info.name] = array.reshape(len(array), *info.shape).astype(info.dtype)
     count = len(next(iter(arrays.values())))
     test = data["test"].astype(bool) if "test" in data.files else np.arange(count) % 2 == 0
-    samples = Samples(arrays, data["y"] if "y" in data.files else None)
+    labels, groups = (data[key] if key in data.files else None for key in ("y", "group"))
+    samples = Samples(arrays, labels, groups)
     tested = np.flatnonzero(test)
     calibration = np.random.default_rng(0).permutation(np.flatnonzero(~test))[: IMAGE_NETS.get(name, 200)]
     return graph, samples.take(np.sort(calibration)), samples.take(tested[:: max(1, len(tested) // MOST_TESTED)])

@@ -14,7 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from leanedge.errors import UsageError
-from leanedge.graph.channel_flow import FROZEN, ChannelFlow, Role, follow_channels, slice_parameters
+from leanedge.graph.channel_flow import ChannelFlow, follow_channels
+from leanedge.graph.channel_labels import FROZEN, Role
+from leanedge.graph.channel_rules import slice_parameters
 from leanedge.graph.model import Graph, attribute
 from leanedge.graph.patterns import add_constant
 from leanedge.graph.shapes import infer_shapes

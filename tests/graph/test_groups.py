@@ -10,50 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import feeds, net, run
+from nets import assert_cut_is_exact, net
 
 from leanedge.errors import UsageError
 from leanedge.graph.canonicalise import canonicalise
-from leanedge.graph.groups import ChannelGroup, cut, find_groups, why_frozen
-from leanedge.graph.layers import macs
+from leanedge.graph.groups import cut, find_groups, why_frozen
 
 if TYPE_CHECKING:
     from leanedge.graph.model import Graph
 
 Array = np.ndarray[Any, Any]
-
-
-def silence(graph: Graph, groups: tuple[ChannelGroup, ...], kept: dict[str, Array]) -> Graph:
-    """The graph with zero weights wherever a consumer reads a unit that is not kept."""
-    arrays: dict[str, Array] = {}
-    for group in groups:
-        gone = np.setdiff1d(np.arange(group.size), kept.get(group.id, np.arange(group.size)))
-        for member in group.members:
-            if member.role == "consumer" and len(gone):
-                array = arrays.get(member.constant, graph.constants[member.constant].copy())
-                np.moveaxis(array, member.axis, 0)[member.indices[gone].ravel()] = 0
-                arrays[member.constant] = array
-    return graph.with_constants(arrays)
-
-
-def assert_cut_is_exact(graph: Graph, seed: int = 0) -> Graph:
-    random = np.random.default_rng(seed)
-    groups = find_groups(graph)
-    kept = {g.id: random.permutation(g.size)[: random.integers(1, g.size + 1)] for g in groups}
-    small = cut(graph, kept)
-    inputs = feeds(graph.proto, seed)
-    for before, after in zip(run(silence(graph, groups, kept).bytes, inputs), run(small.bytes, inputs), strict=True):
-        assert before.shape == after.shape
-        assert np.allclose(before, after, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(before).max())))
-    for group in groups:
-        for member in group.members:
-            assert (
-                small.constants[member.constant].shape[member.axis]
-                <= graph.constants[member.constant].shape[member.axis]
-            )
-    if any(len(indices) < group.size for group, indices in zip(groups, kept.values(), strict=True)):
-        assert macs(small) < macs(graph)
-    return small
 
 
 def graph_of(text: str, opset: int = 17, **constants: Any) -> Graph:
@@ -145,6 +111,8 @@ def test_chain() -> None:
         ("h = Conv(x, a) k = DepthToSpace<blocksize=2, mode=\"CRD\">(h) y = Conv(k, w)", {"h": 2}, {"w": (3, 2, 1, 1)}),
         ("h = Conv(x, a) k = ConvTranspose(h, w, v) y = Conv(k, u)", {"h": 8, "k": 5}, {"w": (8, 5, 2, 2), "v": (5,), "u": (2, 5, 1, 1)}),
         ("h = Conv(x, a) k = ConvTranspose<group=8>(h, w) y = Conv(k, u)", {"h": 8}, {"w": (8, 2, 2, 2), "u": (2, 16, 1, 1)}),
+        # channel shuffle: what trades places goes together
+        ("h = Conv(x, a) k = Reshape(h, s) l = Transpose<perm=[0,2,1,3,4]>(k) m = Reshape(l, t) y = Conv(m, b)", {"h": 4}, {"s": [1, 2, 4, 4, 4], "t": [1, 8, 4, 4]}),
         # frozen: outputs, softmax or mean over channels, unknown operators
         ("h = Conv(x, a) k = Softmax<axis=1>(h) y = Conv(k, b)", {}, {}),
         ("h = Conv(x, a) k = Softmax<axis=2>(h) y = Conv(k, b)", {"h": 8}, {}),

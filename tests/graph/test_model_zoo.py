@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nets import assert_same_outputs
+from nets import assert_cut_is_exact, assert_same_outputs
 from onnx import numpy_helper
 
 from leanedge.graph.canonicalise import canonicalise
+from leanedge.graph.groups import find_groups
 from leanedge.graph.operators import find_operators
 from leanedge.load.onnx_file import check_model
 
@@ -62,3 +63,10 @@ def test_published_architecture(name: str, convs: int) -> None:
     assert {node.op_type for node in graph.nodes} & {"BatchNormalization", "Dropout", "Sum", "ConstantOfShape"} == set()
     assert {graph.node_by_name[o.id].op_type for o in operators if o.kind == "other"} <= {"LRN"}
     assert all(graph.shape(str(value.name)) for node in graph.nodes for value in node.outputs)
+
+
+@pytest.mark.parametrize(("name", "groups"), [("squeezenet", 25), ("shufflenet", 0), ("inception_v1", 55)])
+def test_published_architecture_is_cut(name: str, groups: int) -> None:
+    graph = canonicalise(with_random_weights(onnx.load(LIGHT / f"light_{name}.onnx")), name)
+    assert len(find_groups(graph)) == groups
+    assert_cut_is_exact(graph)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanedge.errors import OutputError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "cache_root",
@@ -31,11 +35,19 @@ __all__ = [
 
 
 def cache_root() -> Path:
-    """``$LEANEDGE_CACHE``, else ``$XDG_CACHE_HOME/leanedge``, else ``~/.cache/leanedge``."""
+    """``$LEANEDGE_CACHE``, else ``$XDG_CACHE_HOME/leanedge``, else ``~/.cache/leanedge``.
+
+    Raises:
+        OutputError: None of them is set and the user has no home.
+    """
     if named := os.environ.get("LEANEDGE_CACHE"):
         return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "leanedge"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "leanedge"
+    try:
+        return Path.home() / ".cache" / "leanedge"
+    except RuntimeError as error:
+        raise OutputError("the user has no home folder for the cache", hint=_ELSEWHERE) from error
 
 
 def results_root() -> Path:
@@ -49,7 +61,13 @@ def today() -> str:
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 over values that are equal exactly when their digests are: text, bytes, numbers, arrays, containers."""
+    """SHA-256 over text, bytes, numbers, arrays and containers: other values, types or nesting, another digest.
+
+    A list and a tuple of the same items count as the same, a dict's order does not count.
+
+    Raises:
+        TypeError: Anything else, arrays of objects included.
+    """
     hasher = hashlib.sha256()
     _feed(hasher, parts)
     return hasher.hexdigest()
@@ -57,9 +75,10 @@ def digest(*parts: Any) -> str:
 
 def _feed(hasher: hashlib._Hash, part: Any) -> None:
     if isinstance(part, np.ndarray):
-        array = np.ascontiguousarray(part)
-        hasher.update(f"array{array.dtype.str}{array.shape}".encode())
-        hasher.update(array.tobytes())
+        if part.dtype.hasobject:
+            raise TypeError("an array of objects has no digest")
+        hasher.update(f"array{part.dtype.descr}{part.shape}".encode())
+        hasher.update(part.tobytes())
     elif isinstance(part, bytes):
         hasher.update(b"bytes%d:" % len(part))
         hasher.update(part)
@@ -73,7 +92,9 @@ def _feed(hasher: hashlib._Hash, part: Any) -> None:
         for item in part:
             _feed(hasher, item)
     elif isinstance(part, (set, frozenset)):
-        _feed(hasher, sorted(part, key=repr))
+        hasher.update(b"set%d:" % len(part))
+        for item in sorted(part, key=repr):
+            _feed(hasher, item)
     elif part is None or isinstance(part, (str, int, float, bool, np.generic)):
         hasher.update(f"{type(part).__name__}:{part!r};".encode())
     else:
@@ -89,8 +110,7 @@ def code_version() -> str:
     for folder in (Path(__file__).parent, resources.folder("targets")):
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".py", ".c", ".h"):
-                hasher.update(path.name.encode())
-                hasher.update(path.read_bytes())
+                _feed(hasher, (path.relative_to(folder).as_posix(), path.read_bytes()))
     return hasher.hexdigest()
 
 
@@ -99,6 +119,9 @@ def cached_json(kind: str, key: str, make: Callable[[], Mapping[str, Any]]) -> t
 
     Returns:
         The result, and whether it came from the cache.
+
+    Raises:
+        OutputError: The cache can't be written.
     """
     found = find_json(kind, key)
     if found is not None:
@@ -109,14 +132,18 @@ def cached_json(kind: str, key: str, make: Callable[[], Mapping[str, Any]]) -> t
 def find_json(kind: str, key: str) -> dict[str, Any] | None:
     """The JSON result filed under `kind` and `key`, or None."""
     try:
-        found: dict[str, Any] = json.loads(_json_path(kind, key).read_text())
+        found = json.loads(_json_path(kind, key).read_text())
     except (OSError, ValueError):
-        return None  # absent, or cut short by a full disk: made again
-    return found
+        return None  # absent, or cut short when the machine lost power: made again
+    return found if isinstance(found, dict) else None
 
 
 def keep_json(kind: str, key: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Files `content` under `kind` and `key`, and gives it back as JSON has it."""
+    """Files `content` under `kind` and `key`, and gives it back as JSON has it.
+
+    Raises:
+        OutputError: The cache can't be written.
+    """
     text = json.dumps(dict(content), allow_nan=False)
     _write_beside(_json_path(kind, key), text.encode())
     found: dict[str, Any] = json.loads(text)
@@ -132,31 +159,87 @@ def cached_folder(kind: str, key: str, make: Callable[[Path], None]) -> tuple[Pa
 
     Returns:
         The folder (not to be changed), and whether it came from the cache.
+
+    Raises:
+        OutputError: The cache can't be written.
     """
     path = results_root() / kind / key[:2] / key
-    if path.is_dir():
+    if _is_whole(path):
         return path, True
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
-    try:
-        make(beside)
+    with _explained():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
         try:
-            beside.rename(path)
-        except OSError:
-            if not path.is_dir():  # else another process made the same thing first
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            make(beside)
+            sizes = {file.relative_to(beside).as_posix(): file.stat().st_size for file in _files(beside)}
+            (beside / _SIZES).write_text(json.dumps(sizes))
+            _file(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     return path, False
 
 
-def _write_beside(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".making-", dir=path.parent)
+_SIZES = ".sizes.json"
+"""Size of every file of a cached folder, written last: what lost its end with the machine's power is made again."""
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != _SIZES]
+
+
+def _is_whole(path: Path) -> bool:
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        sizes = json.loads((path / _SIZES).read_text())
+        return bool(all((path / name).stat().st_size == size for name, size in sizes.items()))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _file(beside: Path, path: Path) -> None:
+    """Renames the finished folder; a damaged one in its place goes, a whole one of another process stays."""
+    try:
+        beside.rename(path)
+    except OSError:
+        if _is_whole(path):
+            return
+        if not path.is_dir():
+            raise
+        damaged = Path(tempfile.mkdtemp(prefix=".damaged-", dir=path.parent))
+        with suppress(FileNotFoundError):  # another process was first
+            path.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+        if not _is_whole(path):
+            beside.rename(path)
+
+
+_ELSEWHERE = "set LEANEDGE_CACHE to a folder that you may write to, on a disk with space"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns an OSError of writing the cache into an OutputError; what a maker reads elsewhere keeps its error."""
+    try:
+        yield
+    except OSError as error:
+        root = str(results_root())
+        # A failed write has no file name: with a full disk there is nothing else that it could be.
+        name = str(error.filename or "")
+        ours = name and (name.startswith(root) or root.startswith(name))
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not ours:
+            raise
+        raise OutputError(
+            f"the cache can't be written: {(error.strerror or str(error)).lower()}", where=root, hint=_ELSEWHERE
+        ) from error
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    with _explained():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".making-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise

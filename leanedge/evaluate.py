@@ -20,7 +20,7 @@ from leanedge.compress.prune.channel import prune_channels
 from leanedge.compress.prune.statistics import Statistics, collect
 from leanedge.compress.quantize import quantize_best
 from leanedge.compress.types import Compressed, Masks
-from leanedge.errors import InputError, UnsupportedOperator, ValidationFailed
+from leanedge.errors import InputError, OutputError, UnsupportedOperator, ValidationFailed
 from leanedge.graph.model import Graph
 from leanedge.graph.operators import find_operators
 from leanedge.graph.run import float_runner, run_all
@@ -133,11 +133,16 @@ class Evaluation:
     from_cache: bool
 
     def keeps(self, max_drop: float) -> bool:
-        """Whether its loss is within `max_drop` by at least its standard error, or no loss was seen at all.
+        """Whether its loss is within `max_drop` by at least twice its standard error, or no loss was seen at all.
 
         Without the margin the choice among many would pick those that the selection set happens to flatter.
         """
-        return self.drop <= 0 or self.drop + self.drop_error <= max_drop
+        return self.drop <= 0 or self.cautious_drop <= max_drop
+
+    @property
+    def cautious_drop(self) -> float:
+        """The loss that the selection set can't rule out: two standard errors above the one it shows."""
+        return self.drop + 2 * self.drop_error
 
     @property
     def file_bytes(self) -> int:
@@ -172,6 +177,8 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
     def produce(folder: Path) -> None:
         try:
             fill(folder)
+        except OutputError:
+            raise  # of this machine's disk, not of the candidate
         except (InputError, ValidationFailed) as error:
             # A refusal is a result too: it isn't tried again.
             (folder / "refusal.json").write_text(

@@ -14,7 +14,7 @@ from leanedge.cache import digest
 from leanedge.candidates import Candidate, Refusal, propose
 from leanedge.data.load import load_data
 from leanedge.data.sets import three_sets
-from leanedge.errors import InputError, UsageError, ValidationFailed
+from leanedge.errors import InputError, OutputError, UsageError, ValidationFailed
 from leanedge.evaluate import Evaluation, Workbench, evaluate
 from leanedge.export.folder import check_folder
 from leanedge.graph.layers import macs
@@ -307,6 +307,8 @@ def _no_hope(
 def _attempt(candidate: Candidate, bench: Workbench) -> Evaluation | Refusal:
     try:
         return evaluate(candidate, bench)
+    except OutputError:
+        raise  # the disk is full: no candidate's fault
     except ValidationFailed as error:
         return Refusal(candidate, str(error), "failed")
     except InputError as error:

@@ -96,9 +96,9 @@ def test_the_fastest_within_the_allowed_drop_wins() -> None:
     assert found.why == "the fastest of 2 candidates that lose at most 1 points; it loses nothing on the selection set"
 
 
-def test_the_margin_is_one_standard_error_but_for_those_that_lose_nothing() -> None:
-    assert chosen([row("a", 2.0), row("b", 1.0, drop=0.8, error=0.3)]) == "a"
-    assert chosen([row("a", 2.0), row("b", 1.0, drop=0.7, error=0.3)]) == "b"
+def test_the_margin_is_two_standard_errors_but_for_those_that_lose_nothing() -> None:
+    assert chosen([row("a", 2.0), row("b", 1.0, drop=0.8, error=0.15)]) == "a"
+    assert chosen([row("a", 2.0), row("b", 1.0, drop=0.7, error=0.15)]) == "b"
     assert chosen([row("a", 2.0), row("b", 1.0, drop=0.0, error=5.0)]) == "b"
     assert chosen([row("a", 2.0), row("b", 1.0, drop=-0.5, error=5.0)], max_drop=0.0) == "b"
 
@@ -202,14 +202,15 @@ def test_nothing_fits_and_the_closest_stands_first() -> None:
     rows = [
         row("slow", 3.0, budget=budget),  # 2 times over
         row("big", 0.5, size=1500, budget=budget),  # half over
-        row("lossy", 0.5, drop=1.0, error=0.25, budget=budget),  # a quarter over
+        row("lossy", 0.5, drop=1.0, error=0.125, budget=budget),  # a quarter over
     ]
     found = choose(rows, budget, 1.0, "latency")
     assert found.chosen is None
     assert found.tied == ()
     assert order(found) == ["lossy", "big", "slow"]
     assert found.why == (
-        "nothing fits; the closest, w8a8/dense/lossy, is over the allowed drop by 0.25 (standard error included)"
+        "nothing fits; the closest, w8a8/dense/lossy, is over the allowed drop by 0.25 "
+        "(twice its standard error included)"
     )
     assert "flash_bytes by 500" in choose(rows[:2], budget, 1.0, "latency").why
 
@@ -219,7 +220,7 @@ def test_no_candidates_are_no_choice() -> None:
 
 
 def test_with_no_drop_allowed_distance_is_the_loss_itself() -> None:
-    rows = [row("a", 1.0, drop=0.5), row("b", 1.0, drop=0.3, error=0.1)]
+    rows = [row("a", 1.0, drop=0.5), row("b", 1.0, drop=0.3, error=0.05)]
     found = choose(rows, Budget(), 0.0, "latency")
     assert found.chosen is None
     assert order(found) == ["b", "a"]

@@ -337,3 +337,24 @@ def nets(draw: Any) -> Graph:
 @given(nets(), st.integers(0, 1000))
 def test_cutting_what_nobody_hears_changes_nothing(graph: Graph, seed: int) -> None:
     assert_cut_is_exact(graph, seed)
+
+
+def test_a_constant_that_an_unknown_node_reads_is_not_cut() -> None:
+    graph = graph_of(
+        "(float[1,3,6,6] x, bool[8,1,1] q) => (float[] y, float[] z)"
+        " { h = Conv(x, a) m = Mul(h, c) y = Conv(m, b) z = Where(q, c, zero) }",
+        a=W["a"],
+        b=W["b"],
+        c=(8, 1, 1),
+        zero=np.float32(0),
+    )
+    assert find_groups(graph) == ()
+    assert "c: is a constant that other nodes read" in why_frozen(graph)
+
+
+def test_channels_in_the_middle_of_what_is_flattened() -> None:
+    graph, sizes = sized("h = Conv(x, a) t = Transpose<perm=[0,2,1,3]>(h) l = Flatten(t) y = Gemm(l, w)", w=(128, 2))
+    assert sizes == {"h": 8}
+    consumer = next(m for m in find_groups(graph)[0].members if m.role == "consumer")
+    wanted = np.arange(128).reshape(4, 8, 4).transpose(1, 0, 2).reshape(8, 16)
+    assert np.array_equal(consumer.indices, wanted)

@@ -274,7 +274,7 @@ def _row(found: Findings, priced: Priced) -> content.CandidateRow:
     candidate, allowed = item.candidate, found.request.max_drop
     excess = dict(priced.excess)
     if not item.keeps(allowed):
-        excess["accuracy"] = item.drop + item.drop_error - allowed
+        excess["accuracy"] = item.cautious_drop - allowed
     status, reason = _status(priced, choice, allowed, drop_unit(found.bench.metric))
     score = Figure(
         item.score.value,

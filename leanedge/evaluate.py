@@ -181,8 +181,9 @@ def evaluate(candidate: Candidate, bench: Workbench) -> Evaluation:
             raise  # of this machine's disk, not of the candidate
         except (InputError, ValidationFailed) as error:
             # A refusal is a result too: it isn't tried again.
+            where = error.where.replace(f"{folder}/", "")  # a temporary folder, soon to be renamed
             (folder / "refusal.json").write_text(
-                json.dumps([type(error).__name__, error.message, error.where, error.allowed, error.hint])
+                json.dumps([type(error).__name__, error.message, where, error.allowed, error.hint])
             )
 
     def fill(folder: Path) -> None:

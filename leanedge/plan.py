@@ -197,7 +197,7 @@ def _drop_tied(leader: Priced, row: Priced) -> bool:
 
 def _distance(row: Priced, budget: Budget, max_drop: float) -> float:
     """How far from fitting, as the largest ratio over a limit; 0 when it fits."""
-    lost = 0.0 if row.evaluation.keeps(max_drop) else row.evaluation.drop + row.evaluation.drop_error
+    lost = 0.0 if row.evaluation.keeps(max_drop) else row.evaluation.cautious_drop
     over = [lost / max_drop - 1 if max_drop > 0 else lost]
     over += [amount / (getattr(budget, name) or 1.0) for name, amount in row.excess.items()]
     return max(0.0, *over)
@@ -227,8 +227,8 @@ def _why_none(ranked: Sequence[Priced], max_drop: float) -> str:
     best = ranked[0]
     parts = [f"{name} by {amount:g}" for name, amount in best.excess.items()]
     if not best.evaluation.keeps(max_drop):
-        loss = best.evaluation.drop + best.evaluation.drop_error
-        parts.append(f"the allowed drop by {loss - max_drop:.2f} (standard error included)")
+        loss = best.evaluation.cautious_drop
+        parts.append(f"the allowed drop by {loss - max_drop:.2f} (twice its standard error included)")
     return f"nothing fits; the closest, {best.id}, is over {', '.join(parts)}"
 
 

@@ -342,7 +342,7 @@ def test_cutting_what_nobody_hears_changes_nothing(graph: Graph, seed: int) -> N
 def test_a_constant_that_an_unknown_node_reads_is_not_cut() -> None:
     graph = graph_of(
         "(float[1,3,6,6] x, bool[8,1,1] q) => (float[] y, float[] z)"
-        " { h = Conv(x, a) m = Mul(h, c) y = Conv(m, b) z = Where(q, c, zero) }",
+        " { h = Conv(x, a) r = Relu(h) m = Mul(r, c) y = Conv(m, b) z = Where(q, c, zero) }",
         a=W["a"],
         b=W["b"],
         c=(8, 1, 1),

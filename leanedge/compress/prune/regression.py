@@ -191,14 +191,8 @@ def _regression(graph: Graph, operator: Operator, node: ir.Node) -> Regression |
     dilations = tuple(attribute(node, "dilations", [1] * len(kernel)))
     given = attribute(node, "pads", [0] * 2 * len(kernel))
     pads = tuple(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
-    automatic = attribute(node, "auto_pad", "NOTSET")
-    if automatic.startswith("SAME"):
-        spans = zip(before[2:], after[2:], kernel, strides, dilations, strict=True)
-        totals = [max(0, (out - 1) * step + (size - 1) * spread + 1 - into) for into, out, size, step, spread in spans]
-        upper = automatic == "SAME_UPPER"
-        pads = tuple((t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals)
-    elif automatic == "VALID":
-        pads = ((0, 0),) * len(kernel)
+    if attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        return None  # canonical graphs state their padding
     return Regression(
         operator.id, source, "conv", weight, operator.bias, 1, kernel, strides, dilations, pads, after[2:]
     )

@@ -335,7 +335,8 @@ def _layers(bench: Workbench, chosen: Evaluation) -> tuple[content.LayerRow, ...
         kept, before = chosen.channels.get(layer.id, (None, None))
         bits = chosen.weight_bits.get(layer.id)
         activation = chosen.activation_bits.get(layer.id, 32)
-        in_float = activation == 32
+        # A weight tells what is multiplied; the output alone may be float after integers, or integers after float.
+        in_float = activation == 32 if bits is None else bits != 8
         rows.append(
             content.LayerRow(
                 id=layer.id,

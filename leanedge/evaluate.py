@@ -235,6 +235,7 @@ def pruned(candidate: Candidate, bench: Workbench) -> tuple[Graph, Masks]:
     def produce(folder: Path) -> None:
         with _COLLECTING:
             statistics = bench.statistics
+            _ = statistics.rankings  # found when first asked for: by one thread, not by each
         graph, masks = prune_channels(bench.graph, statistics, level)
         (folder / "graph.onnx").write_bytes(graph.bytes)
         (folder / "masks.json").write_text(json.dumps(asdict(masks)))

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from leanedge.compress.quantize.sensitivity import rank_operators
-from leanedge.evaluate import pruned
+from leanedge.evaluate import Evaluation
 from leanedge.target import load_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from leanedge.candidates import Candidate
-    from leanedge.evaluate import Evaluation, Workbench
+    from leanedge.candidates import Candidate, Refusal
+    from leanedge.evaluate import Workbench
 
 __all__ = ["mixed_candidates"]
 
@@ -21,31 +21,37 @@ FLOAT_COUNTS = (1, 2, 4, 8, 16)
 """How many operators are left in float, tried in turn."""
 
 
-def mixed_candidates(made: Sequence[Evaluation], bench: Workbench) -> Iterator[Candidate]:
+def mixed_candidates(results: Mapping[Candidate, Evaluation | Refusal], bench: Workbench) -> Iterator[Candidate]:
     """Candidates with sensitive operators in float, for each runtime whose dense ``w8a8`` loses more than allowed.
 
-    A fully integer row always stands beside them. `made` grows while this runs: a runtime is done as soon as one of
-    its mixed candidates keeps the allowed drop.
+    One that failed its check counts as losing too much: what a runtime computes may part from the file where int8 is
+    too coarse. The fully integer row always stands beside the mixed ones. `results` grows while this runs: a runtime
+    is done as soon as one of its mixed candidates keeps the allowed drop.
 
     Args:
-        made: What was made so far; the caller appends each candidate that it gets from here.
+        results: What came of each candidate so far; the caller adds what comes of those that it gets from here.
         bench: What candidates are made from.
     """
     lossy = [
-        item
-        for item in made
-        if (item.candidate.scheme, item.candidate.pattern) == ("w8a8", "dense") and not item.keeps(bench.max_drop)
+        candidate
+        for candidate, result in results.items()
+        if (candidate.scheme, candidate.pattern) == ("w8a8", "dense") and not _good(result, bench.max_drop)
     ]
-    for item in lossy:
-        target = load_target(item.candidate.kind)
+    for integer in lossy:
+        target = load_target(integer.kind)
         if "mixed" not in target.schemes:
             continue
-        graph, _ = pruned(item.candidate, bench)
-        ranked = [name for name, _ in rank_operators(graph, bench.steps, target.rules)]
+        ranked = [name for name, _ in rank_operators(bench.graph, bench.steps, target.rules)]
         for count in FLOAT_COUNTS:
             if count >= len(ranked):
                 break
-            candidate = replace(item.candidate, scheme="mixed", float_operators=tuple(sorted(ranked[:count])))
+            candidate = replace(integer, scheme="mixed", float_operators=tuple(sorted(ranked[:count])))
             yield candidate
-            if made[-1].candidate == candidate and made[-1].keeps(bench.max_drop):
+            result = results[candidate]
+            if isinstance(result, Evaluation) and result.keeps(bench.max_drop):
                 break
+
+
+def _good(result: Evaluation | Refusal, max_drop: float) -> bool:
+    """Whether nothing is to be mended: it keeps the drop, or was refused for what is not a matter of accuracy."""
+    return result.keeps(max_drop) if isinstance(result, Evaluation) else result.status != "failed"

@@ -249,10 +249,8 @@ def _make(
                 else:
                     hopeful.append(candidate)
             _attempt_all(hopeful, bench, results, step)
-            made = [item for item in results.values() if isinstance(item, Evaluation)]
-            for extra in mixed_candidates(made, bench):
+            for extra in mixed_candidates(results, bench):
                 results[extra] = _attempt(extra, bench)
-                made += [item for item in (results[extra],) if isinstance(item, Evaluation)]
         except KeyboardInterrupt:
             interrupted = True
             if not any(isinstance(item, Evaluation) for item in results.values()):

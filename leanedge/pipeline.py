@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from leanedge.proof import prove
 from leanedge.report.terminal import silent_steps
 from leanedge.request import Request, read_request
 from leanedge.state import initial_state, steps_of
+from leanedge.target import load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -302,9 +305,13 @@ def _no_hope(
     return f"this cut loses {same.drop:.2f} even in fp32, where {max_drop:g} is allowed"
 
 
+_ALONE = threading.Lock()
+
+
 def _attempt(candidate: Candidate, bench: Workbench) -> Evaluation | Refusal:
     try:
-        return evaluate(candidate, bench)
+        with _ALONE if load_target(candidate.kind).one_at_a_time else nullcontext():
+            return evaluate(candidate, bench)
     except OutputError:
         raise  # the disk is full: no candidate's fault
     except ValidationFailed as error:

@@ -170,6 +170,7 @@ class Target:
         pairs: Runtimes that a device may have for its artifacts, each with what must agree with it here.
         prefix: ``(artifact, tensor, folder) -> Artifact``: the same model ending at an inner tensor, to find where
             two runs part.
+        one_at_a_time: Its runtime must not be used by two threads of a process at once.
         boundaries: Inner tensors at which `prefix` can end, in execution order, the model's outputs last.
     """
 
@@ -185,6 +186,7 @@ class Target:
     pairs: tuple[Pair, ...]
     prefix: Callable[[Artifact, str, Path], Artifact]
     boundaries: Callable[[Artifact], tuple[str, ...]]
+    one_at_a_time: bool = False
 
 
 def load_target(kind: str) -> Target:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from leanedge.program.simulate.fixed_point import (
+from leanedge.program.fixed_point import (
     doubling_high_product,
     exp_of_negative,
     input_radius,
@@ -34,6 +34,7 @@ from leanedge.program.types import (
     SoftmaxOptions,
     TransposeConvOptions,
 )
+from leanedge.program.weighted import channel_scales, output_limits, product_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,12 +47,6 @@ __all__ = ["INTEGER_KERNELS", "Arithmetic", "Kernel"]
 Array = np.ndarray[Any, Any]
 
 _LOW, _HIGH = -128, 127
-_BOUNDS: Mapping[Activation, tuple[float | None, float | None]] = {
-    "none": (None, None),
-    "relu": (0.0, None),
-    "relu6": (0.0, 6.0),
-    "relu_n1_to_1": (-1.0, 1.0),
-}
 
 
 def _quant(tensor: ProgramTensor) -> TensorQuant:
@@ -73,36 +68,10 @@ def _centred(tensor: ProgramTensor, array: Array) -> Array:
     return array.astype(np.int64) - _zero(tensor)
 
 
-def _limits(activation: Activation, out: ProgramTensor) -> tuple[int, int]:
-    """Smallest and largest integer that a fused activation lets through."""
-    scale, zero = _scale(out), _zero(out)
-
-    def integer(real: float) -> int:
-        quotient = float(np.float32(real) / scale)
-        return zero + int(np.copysign(np.floor(abs(quotient) + 0.5), quotient))
-
-    low, high = _BOUNDS[activation]
-    return (
-        _LOW if low is None else max(_LOW, integer(low)),
-        _HIGH if high is None else min(_HIGH, integer(high)),
-    )
-
-
 def _finish(accumulated: Array, out: ProgramTensor, activation: Activation = "none") -> Array:
     """Adds the zero point and clamps."""
-    low, high = _limits(activation, out)
+    low, high = output_limits(activation, out)
     return np.asarray(np.clip(accumulated + _zero(out), low, high).astype(np.int8))
-
-
-def _channel_scales(source: ProgramTensor, weights: ProgramTensor, out: ProgramTensor) -> tuple[Array, Array]:
-    scales = np.atleast_1d(_quant(weights).scale)
-    pairs = [quantized_multiplier(float(_scale(source)) * float(scale) / float(_scale(out))) for scale in scales]
-    return np.array([m for m, _ in pairs], np.int64), np.array([p for _, p in pairs], np.int64)
-
-
-def _product_scale(left: ProgramTensor, right: ProgramTensor, out: ProgramTensor) -> tuple[int, int]:
-    """Of matrix products, whose product of scales is rounded to float32 first."""
-    return quantized_multiplier(float(_scale(left) * _scale(right)) / float(_scale(out)))
 
 
 def _conv(
@@ -112,7 +81,7 @@ def _conv(
     assert isinstance(options, ConvOptions)
     run = convolve if operator.kind == "conv_2d" else depthwise_convolve
     total = run(_centred(inputs[0], arrays[0]), arrays[1], options, out.shape) + arrays[2]
-    multiplier, power = _channel_scales(inputs[0], inputs[1], out)
+    multiplier, power = channel_scales(inputs[0], inputs[1], out)
     return _finish(scale_by(total, multiplier, power), out, options.activation)
 
 
@@ -122,7 +91,7 @@ def _transpose_conv(
     options, out = operator.options, outputs[0]
     assert isinstance(options, TransposeConvOptions)
     total = spread(_centred(inputs[0], arrays[0]), arrays[1], options, out.shape) + arrays[2]
-    multiplier, power = _channel_scales(inputs[0], inputs[1], out)
+    multiplier, power = channel_scales(inputs[0], inputs[1], out)
     return _finish(scale_by(total, multiplier, power), out, options.activation)
 
 
@@ -137,7 +106,7 @@ def _fully_connected(
     assert isinstance(options, FullyConnectedOptions)
     # float64 holds every sum of int8 products exactly and is far faster than integers.
     total = _centred(inputs[0], arrays[0]).astype(np.float64) @ arrays[1].astype(np.float64).T
-    multiplier, power = _product_scale(inputs[0], inputs[1], out)
+    multiplier, power = product_scale(inputs[0], inputs[1], out)
     scaled = round_product(total.astype(np.int64) + arrays[2], multiplier, power)
     return _finish(scaled.reshape(out.shape), out, options.activation)
 
@@ -149,7 +118,7 @@ def _batch_matmul(
     assert isinstance(options, BatchMatmulOptions)
     left, right = (_centred(tensor, array).astype(np.float64) for tensor, array in zip(inputs, arrays, strict=True))
     total = left @ (right.swapaxes(-1, -2) if options.adjoint_right else right)
-    multiplier, power = _product_scale(inputs[0], inputs[1], out)
+    multiplier, power = product_scale(inputs[0], inputs[1], out)
     return _finish(scale_by(total.astype(np.int64), multiplier, power), out)
 
 
@@ -185,7 +154,7 @@ def _max_pool(
     options, out = operator.options, outputs[0]
     assert isinstance(options, PoolOptions)
     seen = windows(arrays[0].astype(np.int64), options.kernel, options.strides, (1, 1), options.pads, out.shape, _LOW)
-    low, high = _limits(options.activation, out)
+    low, high = output_limits(options.activation, out)
     return np.asarray(np.clip(seen.max(axis=(3, 4)), low, high).astype(np.int8))
 
 
@@ -201,7 +170,7 @@ def _average_pool(
 
     total, count = look(arrays[0].astype(np.int64)), look(np.ones(arrays[0].shape, np.int64))
     mean = np.where(total > 0, (total + count // 2) // count, -((count // 2 - total) // count))
-    low, high = _limits(options.activation, out)
+    low, high = output_limits(options.activation, out)
     return np.asarray(np.clip(mean, low, high).astype(np.int8))
 
 
@@ -291,7 +260,7 @@ def _relu(
 def _clamp(
     operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
 ) -> Array:
-    low, high = _limits("relu6" if operator.kind == "relu6" else "relu_n1_to_1", outputs[0])
+    low, high = output_limits("relu6" if operator.kind == "relu6" else "relu_n1_to_1", outputs[0])
     return np.asarray(np.clip(arrays[0], low, high))
 
 

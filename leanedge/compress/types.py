@@ -46,13 +46,19 @@ class TensorQuant:
         """Rounds half to even and saturates, as ONNX QuantizeLinear does; `real` in the Graph's layout."""
         info = np.iinfo(self.dtype)
         scale, zero = self.broadcast(real.ndim)
-        integers: Array = np.clip(np.rint(real / scale) + zero, info.min, info.max).astype(self.dtype)
+        # float32 holds the sums below 2^24 exactly, and what lies above saturates; int32 needs the wider type.
+        offset = zero if self.dtype == "int32" else zero.astype(np.float32)
+        integers: Array = np.clip(np.rint(real / scale) + offset, info.min, info.max).astype(self.dtype)
         return integers
 
     def dequantize(self, integers: Array) -> Array:
-        """float32 values of `integers`."""
+        """float32 values of `integers`, each rounded once."""
         scale, zero = self.broadcast(integers.ndim)
-        return ((integers.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        if self.dtype == "int32":
+            return ((integers.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        # float32 holds these differences exactly.
+        real: Array = (integers.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
+        return real
 
     def broadcast(self, rank: int) -> tuple[Array, Array]:
         """Scale and zero point shaped to broadcast against a tensor of that rank."""

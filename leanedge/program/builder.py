@@ -30,10 +30,13 @@ _DTYPES = ("float32", "uint8", "int8", "int32", "int64", "bool")
 class Builder:
     """What the lowering of each operator writes to; lives only inside `structure`."""
 
-    def __init__(self, graph: Graph, layouts: Mapping[str, Arrangement], separate_pads: bool) -> None:
+    def __init__(
+        self, graph: Graph, layouts: Mapping[str, Arrangement], separate_pads: bool, split_hard_swish: bool
+    ) -> None:
         self.graph = graph
         self.layouts = layouts
         self.separate_pads = separate_pads
+        self.split_hard_swish = split_hard_swish
         self.tensors: dict[str, SkeletonTensor] = {}
         self.operators: list[ProgramOperator] = []
         self.constants: dict[str, Array] = {}

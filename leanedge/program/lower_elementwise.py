@@ -31,6 +31,7 @@ __all__ = [
     "lower_binary",
     "lower_clip",
     "lower_hard_sigmoid",
+    "lower_hard_swish",
     "lower_linear",
     "lower_matmul",
     "lower_mean",
@@ -125,7 +126,7 @@ def lower_binary(builder: Builder, operator: Operator) -> None:
 
 
 def lower_unary(builder: Builder, operator: Operator) -> None:
-    """Sigmoid, Tanh, HardSwish, LeakyRelu."""
+    """Sigmoid, Tanh, LeakyRelu; HardSwish as one operator."""
     tensor = builder.read(operator.inputs[0], builder.layout(operator.output))
     output = builder.write(operator.output)
     if operator.kind == "leaky_relu":
@@ -143,19 +144,35 @@ def lower_hard_sigmoid(builder: Builder, operator: Operator) -> None:
         raise builder.unsupported(operator, f"alpha {alpha}", "alpha above 0")
     tensor = builder.read(operator.inputs[0], builder.layout(operator.output))
     output = builder.write(operator.output)
+    _emit_gate(builder, tensor, output, operator.output, alpha, beta)
+
+
+def lower_hard_swish(builder: Builder, operator: Operator) -> None:
+    """HardSwish(x) = x HardSigmoid(x) with alpha 1/6 and beta 1/2: one operator, or three where the target gains."""
+    if not builder.split_hard_swish:
+        lower_unary(builder, operator)
+        return
+    tensor = builder.read(operator.inputs[0], builder.layout(operator.output))
+    output = builder.write(operator.output)
+    gate = builder.inner(operator.output, builder.tensors[output].shape, "gate", (0.0, 1.0))
+    _emit_gate(builder, tensor, gate, operator.output, 1 / 6, 0.5)
+    builder.emit("mul", [tensor, gate], [output], ElementwiseOptions())
+
+
+def _emit_gate(builder: Builder, tensor: str, output: str, value: str, alpha: float, beta: float) -> None:
     shape = builder.tensors[output].shape
     ones = (1,) * len(shape)
     limit = float(np.float32(1.0 / alpha))
     limit = 6.0 if math.isclose(limit, 6.0, rel_tol=1e-6) else limit
-    offset = builder.made_up(f"{operator.output}.offset", np.full(ones, beta / alpha, np.float32))
-    factor = builder.made_up(f"{operator.output}.factor", np.full(ones, alpha, np.float32))
-    clamped = builder.inner(operator.output, shape, "clamped", (0.0, limit))
+    offset = builder.made_up(f"{value}.offset", np.full(ones, beta / alpha, np.float32))
+    factor = builder.made_up(f"{value}.factor", np.full(ones, alpha, np.float32))
+    clamped = builder.inner(value, shape, "clamped", (0.0, limit))
     if limit == 6.0:
         builder.emit("add", [tensor, offset], [clamped], ElementwiseOptions("relu6"))
     else:
-        above = builder.inner(operator.output, shape, "above", (0.0, limit))
+        above = builder.inner(value, shape, "above", (0.0, limit))
         bound = builder.new(
-            f"{operator.output}.limit",
+            f"{value}.limit",
             ones,
             data=np.full(ones, limit, np.float32),
             role="operand",

@@ -13,6 +13,7 @@ from leanedge.program.lower_elementwise import (
     lower_binary,
     lower_clip,
     lower_hard_sigmoid,
+    lower_hard_swish,
     lower_linear,
     lower_matmul,
     lower_mean,
@@ -58,7 +59,7 @@ _LOWER: Mapping[Kind, Callable[[Builder, Operator], None]] = {
     "softmax": lower_softmax,
     "sigmoid": lower_unary,
     "tanh": lower_unary,
-    "hard_swish": lower_unary,
+    "hard_swish": lower_hard_swish,
     "leaky_relu": lower_unary,
     "hard_sigmoid": lower_hard_sigmoid,
     "prelu": lower_prelu,
@@ -74,19 +75,21 @@ _LOWER: Mapping[Kind, Callable[[Builder, Operator], None]] = {
 }
 
 
-def structure(graph: Graph, separate_pads: bool = True) -> Skeleton:
+def structure(graph: Graph, separate_pads: bool = True, split_hard_swish: bool = False) -> Skeleton:
     """Lowers a Graph to channels-last operators in execution order.
 
     Args:
         graph: Static shapes, batch 1.
         separate_pads: Pads that are neither TensorFlow's SAME nor VALID become operators of their own, as TensorFlow
             Lite needs; else they stay in the convolution or pool.
+        split_hard_swish: HardSwish becomes x times its gate: XNNPACK has int8 kernels for sums and products, and none
+            for hard_swish, whose own takes four times as long.
 
     Raises:
         UnsupportedOperator: An operator has no counterpart.
     """
     operators = find_operators(graph)
-    builder = Builder(graph, choose_layouts(graph, operators), separate_pads)
+    builder = Builder(graph, choose_layouts(graph, operators), separate_pads, split_hard_swish)
     inputs = tuple(_input(builder, info.name) for info in graph.inputs)
     gelus = {
         last: gelu

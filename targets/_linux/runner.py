@@ -19,14 +19,17 @@ import json
 import os
 import resource
 import sys
+import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SCHEMA = 1
 MODULES = {
@@ -181,12 +184,13 @@ def x86_without_vnni() -> bool:
 
 def _open_tflite(tflite: Any, path: str, threads: int, kernels: str) -> Session:
     resolvers = tflite.OpResolverType
-    interpreter = tflite.Interpreter(
-        model_path=path,
-        num_threads=threads,
-        experimental_op_resolver_type=resolvers.BUILTIN_REF if kernels == "reference" else resolvers.AUTO,
-    )
-    interpreter.allocate_tensors()
+    with _without_delegate_notice():
+        interpreter = tflite.Interpreter(
+            model_path=path,
+            num_threads=threads,
+            experimental_op_resolver_type=resolvers.BUILTIN_REF if kernels == "reference" else resolvers.AUTO,
+        )
+        interpreter.allocate_tensors()
     in_details, out_details = interpreter.get_input_details(), interpreter.get_output_details()
     signatures = interpreter.get_signature_list()
     if len(signatures) == 1:  # a signature's names are the source model's; tensor names may be anything
@@ -206,6 +210,27 @@ def _open_tflite(tflite: Any, path: str, threads: int, kernels: str) -> Session:
         return {tensor.name: interpreter.get_tensor(detail["index"]) for tensor, detail in zip(outputs, out_details)}
 
     return Session(inputs, outputs, load, interpreter.invoke, read)
+
+
+@contextmanager
+def _without_delegate_notice() -> Iterator[None]:
+    """Passes on what the runtime writes to stderr, but for the notice that it uses XNNPACK, which no option stops."""
+    with _STDERR, tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if b"Created TensorFlow Lite XNNPACK delegate" not in line:
+                    os.write(2, line)
+
+
+_STDERR = threading.Lock()
 
 
 def _tflite_tensor(detail: Mapping[str, Any], names: Mapping[int, str]) -> Tensor:

@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _export(compressed: Compressed, folder: Path) -> Artifact:
-    program = fill(structure(compressed.graph), compressed.quant)
+    program = fill(structure(compressed.graph, split_hard_swish=compressed.quant is not None), compressed.quant)
     path = folder / _FILE
     export_tflite(program, path, fp16=compressed.scheme == "fp16")
     artifact = Artifact(

@@ -21,7 +21,7 @@ FLOAT_TOLERANCE = 1e-5
 LEAST_DB = 20.0
 """An int8 operator behind another: 8 bits leave 30 to 45 dB; a global mean of small values least (22)."""
 
-FLOAT_KINDS = {"mean width", "mean channels", "hard sigmoid", "hard sigmoid of six", "div by constant", "pad reflect"}
+FLOAT_KINDS = {"mean width", "mean channels", "div by constant", "pad reflect"}
 """Not integer by the rules, so float between integers: equal up to the order of sums and one step of the next scale."""
 
 
@@ -52,6 +52,18 @@ def test_int8_equals_the_reference(name: str) -> None:
         else:
             np.testing.assert_array_equal(with_reference[output], array)
         assert sqnr_db(array, with_xnnpack[output]) > 30
+        assert sqnr_db(original[output], array) > LEAST_DB
+
+
+def test_split_hard_swish_is_integer_and_equals_the_reference() -> None:
+    graph = graph_of("hard swish")
+    program = fill(structure(graph, split_hard_swish=True), spec_of(graph))
+    assert [op.kind for op in program.operators if op.kind in ("hard_swish", "add", "mul")] == ["add", "mul", "mul"]
+    sample = next(iter(samples_of(graph, 1, seed=5)))
+    expected = simulate(program, sample, "litert")
+    found, original = run_lite(program, sample, reference=True), float_runner(graph, exact=True)(sample)
+    for output, array in expected.items():
+        np.testing.assert_array_equal(found[output], array)
         assert sqnr_db(original[output], array) > LEAST_DB
 
 

@@ -14,8 +14,8 @@ from int8_cases import CASES, program, quant
 
 from leanedge.export.tflite_file import tflite_bytes
 from leanedge.program.fill import INTEGER_KINDS
-from leanedge.program.simulate import simulate, simulate_tensors
 from leanedge.program.fixed_point import quantized_multiplier, rounding_shift, scale_by
+from leanedge.program.simulate import simulate, simulate_tensors
 from leanedge.program.types import (
     ConvOptions,
     Dense,

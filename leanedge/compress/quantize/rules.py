@@ -101,6 +101,7 @@ RULES: Mapping[str, QuantRules] = {
                 "sigmoid",
                 "tanh",
                 "hard_swish",
+                "hard_sigmoid",
                 "leaky_relu",
                 "prelu",
                 "reshape",

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge.errors import OutputError
+from leanedge.resources import CACHE_ELSEWHERE, cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
-    "cache_root",
     "cached_folder",
     "cached_json",
     "code_version",
@@ -32,22 +32,6 @@ __all__ = [
     "results_root",
     "today",
 ]
-
-
-def cache_root() -> Path:
-    """``$LEANEDGE_CACHE``, else ``$XDG_CACHE_HOME/leanedge``, else ``~/.cache/leanedge``.
-
-    Raises:
-        OutputError: None of them is set and the user has no home.
-    """
-    if named := os.environ.get("LEANEDGE_CACHE"):
-        return Path(named)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "leanedge"
-    try:
-        return Path.home() / ".cache" / "leanedge"
-    except RuntimeError as error:
-        raise OutputError("the user has no home folder for the cache", hint=_ELSEWHERE) from error
 
 
 def results_root() -> Path:
@@ -212,9 +196,6 @@ def _file(beside: Path, path: Path) -> None:
             beside.rename(path)
 
 
-_ELSEWHERE = "set LEANEDGE_CACHE to a folder that you may write to, on a disk with space"
-
-
 @contextmanager
 def _explained() -> Iterator[None]:
     """Turns an OSError of writing the cache into an OutputError; what a maker reads elsewhere keeps its error."""
@@ -228,7 +209,7 @@ def _explained() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not ours:
             raise
         raise OutputError(
-            f"the cache can't be written: {(error.strerror or str(error)).lower()}", where=root, hint=_ELSEWHERE
+            f"the cache can't be written: {(error.strerror or str(error)).lower()}", where=root, hint=CACHE_ELSEWHERE
         ) from error
 
 

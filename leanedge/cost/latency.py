@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leanedge.names import Scheme
     from leanedge.profile import DeviceProfile, LatencyCell
 
-__all__ = ["dtypes_of", "find_cell", "predict_latency", "ranks"]
+__all__ = ["dtypes_of", "find_cell", "predict_latency"]
 
 Dtype = Literal["fp32", "int8"]
 
@@ -87,20 +87,6 @@ def predict_latency(
         "source": cells[0].source,
     }
     return Figure(instructions * constant * 1e-6, "ms", "predicted", detail)
-
-
-def ranks(faster: Figure, slower: Figure) -> bool:
-    """Whether two predictions are far enough apart to say that `faster` is the faster one.
-
-    Within one cell that may decide, the constant is common to both and the difference must pass the cell's error;
-    else their intervals must not overlap. Predictions that do not rank are a tie.
-    """
-    if faster.value is None or slower.value is None or faster.how != "predicted" or slower.how != "predicted":
-        return False
-    one, other = faster.detail, slower.detail
-    if one["cells"] == other["cells"] and one["decides"]:
-        return slower.value > faster.value * (1 + (one["error"] or 0))
-    return bool(one["high_ms"] < other["low_ms"])
 
 
 def _why_not(profile: DeviceProfile, runtime: str, dtypes: tuple[Dtype, ...], threads: int) -> str:

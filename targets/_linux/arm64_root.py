@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leanedge.errors import MissingProgram
+from leanedge.resources import cache_root
 
-from .cache import cache_folder, key_of, make_once
+from .cache import key_of, make_once
 from .private_apt import SOURCES_VARIABLE, own_sources, unpack_packages
 
 __all__ = ["ROOT_VARIABLE", "Root", "arm64_root", "has_root"]
@@ -58,7 +59,7 @@ def arm64_root() -> Root:
 
 def has_root() -> bool:
     """Whether `arm64_root` has nothing to make."""
-    return bool(os.environ.get(ROOT_VARIABLE)) or (cache_folder() / _root_name()).is_dir()
+    return bool(os.environ.get(ROOT_VARIABLE)) or (cache_root() / _root_name()).is_dir()
 
 
 def _root_name() -> str:

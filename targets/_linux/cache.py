@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -13,20 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanedge.errors import OutputError
+from leanedge.resources import cache_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["cache_folder", "key_of", "locked", "make_once"]
-
-
-def cache_folder() -> Path:
-    """LEANEDGE_CACHE, else XDG_CACHE_HOME/leanedge, else ~/.cache/leanedge (not created here)."""
-    own = os.environ.get("LEANEDGE_CACHE")
-    if own:
-        return Path(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache").absolute() / "leanedge"
+__all__ = ["key_of", "locked", "make_once"]
 
 
 def key_of(*parts: Any) -> str:
@@ -37,7 +28,7 @@ def key_of(*parts: Any) -> str:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Holds the lock `name` of the cache: another process that wants it waits."""
-    folder = _made(cache_folder() / "locks")
+    folder = _made(cache_root() / "locks")
     with (folder / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a crash
         yield
@@ -52,7 +43,7 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
     Raises:
         OutputError: The cache folder can't be written.
     """
-    final = cache_folder() / name
+    final = cache_root() / name
     if final.is_dir():
         return final
     with locked(name.replace("/", "-")):

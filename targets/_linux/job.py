@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed, nearest
+from leanedge.resources import cache_root
 
 from .arm64_root import arm64_root, has_root
 from .board import board_view
-from .cache import cache_folder
 from .qemu import GET_COMMAND, PROGRAM, count_plugin, find_qemu
 from .wheels import HOST_RUNTIMES, board_wheels, has_board_wheels, made_host_wheels
 
@@ -236,7 +236,7 @@ def run_job(job: Job, emulator: Emulator, *, timeout_s: float = 600) -> Evidence
         "PYTHONPATH": str(wheels),
         "PYTHONHASHSEED": "0",
         # Compiled modules are kept apart, so that neither the root nor the wheels change.
-        "PYTHONPYCACHEPREFIX": str(cache_folder() / "arm64-pyc"),
+        "PYTHONPYCACHEPREFIX": str(cache_root() / "arm64-pyc"),
     }
     command = [str(qemu.path), "-L", str(view), "-cpu", emulator.cpu]
     if qemu.libraries:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leanedge.errors import MissingProgram
+from leanedge.resources import cache_root
 
-from .cache import cache_folder, key_of, make_once
+from .cache import key_of, make_once
 from .private_apt import own_sources, unpack_packages
 
 __all__ = ["Qemu", "count_plugin", "find_qemu", "get_qemu"]
@@ -133,7 +134,7 @@ def _candidates() -> list[tuple[Path, Path | None]]:
         path = shutil.which(name)
         if path:
             found.append((Path(path), None))
-    cached = cache_folder() / _cache_name()
+    cached = cache_root() / _cache_name()
     if cached.is_dir():
         libraries = next((cached / "usr/lib").glob("*-linux-gnu*"), None)
         found.append((cached / "usr/bin" / PROGRAM, libraries))

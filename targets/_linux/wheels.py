@@ -9,9 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from leanedge.errors import MissingProgram, UsageError, nearest
+from leanedge.resources import cache_root
 
 from .arm64_root import ROOT_VARIABLE
-from .cache import cache_folder, key_of, make_once
+from .cache import key_of, make_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def board_wheels(root: Root, runtime: str) -> Path:
 
 def has_board_wheels(root: Root, runtime: str) -> bool:
     """Whether `board_wheels` has nothing to make."""
-    return (cache_folder() / _wheels_name(root, runtime)).is_dir()
+    return (cache_root() / _wheels_name(root, runtime)).is_dir()
 
 
 def host_wheels(runtime: str) -> Path:
@@ -76,7 +77,7 @@ def made_host_wheels(runtime: str) -> Path | None:
     """`host_wheels` where they were made and the runtime is not installed anyway, else None."""
     if runtime not in HOST_RUNTIMES or importlib.util.find_spec(runtime) is not None:
         return None
-    folder = cache_folder() / _host_name(runtime)
+    folder = cache_root() / _host_name(runtime)
     return folder if folder.is_dir() else None
 
 

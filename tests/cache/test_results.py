@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from leanedge import cache
+from leanedge import cache, resources
 from leanedge.cache import cached_folder, cached_json, find_json, keep_json
 from leanedge.errors import OutputError
 
@@ -253,13 +253,13 @@ def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LEANEDGE_CACHE", "/a")
-    assert cache.cache_root() == Path("/a")
+    assert resources.cache_root() == Path("/a")
     monkeypatch.setenv("LEANEDGE_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert cache.cache_root() == Path("/b/leanedge")
+    assert resources.cache_root() == Path("/b/leanedge")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.cache_root() == tmp_path / ".cache/leanedge"
+    assert resources.cache_root() == tmp_path / ".cache/leanedge"
 
 
 def test_another_file_name_or_folder_is_another_code_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

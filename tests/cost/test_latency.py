@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from leanedge.cost.energy import predict_energy
 from leanedge.cost.flash import artifact_bytes, runtime_bytes
-from leanedge.cost.latency import dtypes_of, find_cell, predict_latency, ranks
+from leanedge.cost.latency import dtypes_of, find_cell, predict_latency
 from leanedge.cost.ram import measured_ram
 from leanedge.errors import ProfileError
 from leanedge.figures import Figure, unavailable
@@ -91,23 +91,6 @@ def test_no_constant_is_no_latency_with_the_reason() -> None:
 def test_every_scheme_has_its_dtypes() -> None:
     for scheme in SCHEMES:
         assert dtypes_of(scheme)
-
-
-def test_close_predictions_do_not_rank() -> None:
-    profile = _profile(FP32, INT8)
-
-    def ms(scheme: Any, instructions: int) -> Figure:
-        return predict_latency(profile, "onnxruntime", scheme, instructions)
-
-    assert ranks(ms("fp32", 100), ms("fp32", 111))
-    assert not ranks(ms("fp32", 100), ms("fp32", 109))
-    assert not ranks(ms("fp32", 111), ms("fp32", 100))
-    assert not ranks(ms("w8a8", 100), ms("w8a8", 140))  # may not decide: intervals overlap
-    assert ranks(ms("w8a8", 100), ms("w8a8", 200))
-    assert ranks(ms("w8a8", 100), ms("fp32", 100))
-    assert not ranks(ms("w8a8", 200), ms("fp32", 100))
-    assert not ranks(unavailable("ms", "no"), ms("fp32", 100))
-    assert not ranks(Figure(1, "ms", "measured"), ms("fp32", 100))
 
 
 @pytest.mark.parametrize("name", list_profiles())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from boards import CORTEX_A53, CORTEX_A76
 from leanedge.targets._linux.board import board_view, cpu_files
-from leanedge.targets._linux.cache import cache_folder, make_once
+from leanedge.targets._linux.cache import make_once
 
 from leanedge.errors import OutputError, ProfileError
+from leanedge.resources import cache_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def test_two_at_once_make_a_thing_once() -> None:
     for thread in threads:
         thread.join()
     assert len(made) == 1
-    assert (cache_folder() / "thing/file").read_text() == "whole"
+    assert (cache_root() / "thing/file").read_text() == "whole"
 
 
 def test_a_failed_making_leaves_nothing() -> None:
@@ -83,7 +84,7 @@ def test_a_failed_making_leaves_nothing() -> None:
 
     with pytest.raises(RuntimeError):
         make_once("thing", fail)
-    assert [path.name for path in cache_folder().iterdir()] == ["locks"]
+    assert [path.name for path in cache_root().iterdir()] == ["locks"]
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

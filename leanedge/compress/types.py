@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Array", "Compressed", "Masks", "QuantSpec", "QuantizedConstant", "TensorQuant"]
 
 Array = np.ndarray[Any, Any]
-IntegerType = Literal["int8", "int16", "int32"]
+IntegerType = Literal["int8", "uint8", "int16", "int32", "int64"]
 
 
 @dataclass(frozen=True)

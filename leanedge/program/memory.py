@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from leanedge.program.types import Program
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from leanedge.program.types import Program
 
 __all__ = ["ALIGNMENT", "Lifetime", "lifetimes", "peak_bytes", "place", "plan_memory"]
 
@@ -35,10 +35,11 @@ class Lifetime:
 
 
 def lifetimes(program: Program) -> tuple[Lifetime, ...]:
-    """When each tensor lives: inputs from before the first operator, outputs to the end."""
+    """When each tensor lives: inputs from before the first operator, outputs to the end, states all the time."""
     end = len(program.operators) - 1
-    first: dict[str, int] = {port.tensor: 0 for port in program.inputs}
-    last: dict[str, int] = {port.tensor: 0 for port in program.inputs}
+    remembered = [state.read for state in program.states]
+    first: dict[str, int] = dict.fromkeys((*(port.tensor for port in program.inputs), *remembered), 0)
+    last = dict(first)
     for index, operator in enumerate(program.operators):
         for name in operator.outputs:
             first.setdefault(name, index)
@@ -46,9 +47,10 @@ def lifetimes(program: Program) -> tuple[Lifetime, ...]:
         for name in operator.inputs:
             if program.tensors[name].data is None:
                 last[name] = index
-    for port in program.outputs:
-        if port.tensor in first:
-            last[port.tensor] = max(end, 0)
+    kept = (*(port.tensor for port in program.outputs), *remembered, *(state.written for state in program.states))
+    for name in kept:
+        if name in first:
+            last[name] = max(end, 0)
     return tuple(Lifetime(name, program.tensors[name].nbytes, first[name], last[name]) for name in first)
 
 
@@ -121,4 +123,4 @@ def plan_memory(program: Program) -> Program:
     """The Program with an arena offset for each tensor that is not constant."""
     offsets = place(lifetimes(program))
     tensors = {name: replace(tensor, offset=offsets.get(name)) for name, tensor in program.tensors.items()}
-    return Program(tensors, program.operators, program.inputs, program.outputs)
+    return replace(program, tensors=tensors)

@@ -41,6 +41,7 @@ __all__ = [
     "ResizeOptions",
     "SoftmaxOptions",
     "SplitOptions",
+    "State",
     "StridedSliceOptions",
     "TransposeConvOptions",
     "TransposeOptions",
@@ -385,13 +386,41 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
+class State:
+    """What a streaming model remembers from one run to the next.
+
+    When a run begins, `read` holds what was remembered; when it ends, the values of `written` are copied there.
+
+    Attributes:
+        name: Unique among the states.
+        read: A tensor that no operator writes and that is no input. Its memory is its own all the time.
+        written: A tensor of the same shape, type and quantization that an operator writes; of no other state.
+        initial: What `read` holds before the first run, and after a reset.
+    """
+
+    name: str
+    read: str
+    written: str
+    initial: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
-    """Operators in execution order, and the tensors they read and write."""
+    """Operators in execution order, and the tensors they read and write.
+
+    Attributes:
+        tensors: By name.
+        operators: In execution order.
+        inputs: What is given to a run.
+        outputs: What a run gives.
+        states: What is kept between runs; none for most models.
+    """
 
     tensors: Mapping[str, ProgramTensor]
     operators: tuple[ProgramOperator, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    states: tuple[State, ...] = ()
 
     @property
     def arena_bytes(self) -> int:

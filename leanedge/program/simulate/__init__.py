@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from leanedge.program.simulate.integer import Arithmetic, Kernel
     from leanedge.program.types import Kind, Program, ProgramOperator
 
-__all__ = ["simulate", "simulate_tensors"]
+__all__ = ["initial_state", "simulate", "simulate_step", "simulate_tensors"]
 
 Array = np.ndarray[Any, Any]
 
 
 def simulate(program: Program, inputs: Mapping[str, Array], arithmetic: Arithmetic = "tflm") -> dict[str, Array]:
-    """Output -> array, both in the source model's names and layout.
+    """Output -> array, both in the source model's names and layout; states begin at their initial values.
 
     Args:
         program: Float, integer or mixed.
@@ -33,7 +33,19 @@ def simulate(program: Program, inputs: Mapping[str, Array], arithmetic: Arithmet
         ValueError: An input has another shape than the Program's, or an operator mixes integers and floats in a way
             that no kernel has (hybrid kernels of ``w8a8_dynamic``).
     """
-    fed = {}
+    return simulate_step(program, inputs, initial_state(program), arithmetic)[0]
+
+
+def initial_state(program: Program) -> dict[str, Array]:
+    """State's name -> what it holds before the first run."""
+    return {state.name: state.initial for state in program.states}
+
+
+def simulate_step(
+    program: Program, inputs: Mapping[str, Array], state: Mapping[str, Array], arithmetic: Arithmetic = "tflm"
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """One run of a streaming model: (outputs, the state that it leaves); arguments as `simulate`."""
+    fed = {remembered.read: state[remembered.name] for remembered in program.states}
     for port in program.inputs:
         array = np.asarray(inputs[port.name])
         fed[port.tensor] = array if port.permutation is None else array.transpose(port.permutation)
@@ -42,11 +54,11 @@ def simulate(program: Program, inputs: Mapping[str, Array], arithmetic: Arithmet
     for port in program.outputs:
         array = tensors[port.tensor]
         outputs[port.name] = array if port.inverse is None else np.ascontiguousarray(array.transpose(port.inverse))
-    return outputs
+    return outputs, {remembered.name: tensors[remembered.written] for remembered in program.states}
 
 
 def simulate_tensors(program: Program, fed: Mapping[str, Array], arithmetic: Arithmetic = "tflm") -> dict[str, Array]:
-    """Every tensor of the Program in its own layout and type, given its input tensors."""
+    """Every tensor of the Program in its own layout and type, given its input tensors and those of its states."""
     held: dict[str, Array] = {}
     for name, tensor in program.tensors.items():
         if tensor.data is not None:

@@ -69,6 +69,8 @@ class Kernel:
         leads: For each input that is not constant: the least `input address - output address` in bytes at which the
             two regions may overlap (0: may run in place; negative: the output may even begin after the input does),
             or None where they may not overlap.
+        exact: The regions may overlap at exactly these leads only, not at greater ones: a kernel that goes through the
+            image a few channels at a time may write where it read, but not elsewhere in what it has still to read.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Kernel:
     library: tuple[str, ...] = ()
     scratch_bytes: int = 0
     leads: tuple[int | None, ...] = ()
+    exact: bool = False
 
     @property
     def constant_bytes(self) -> int:

@@ -1,0 +1,268 @@
+"""Runs Cortex-M code in the unicorn emulator and counts what it executes, block by block.
+
+Blocks are counted by a C hook (`hook.c`): the counts equal QEMU's, at about 200 M instructions a second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from leanedge.targets._linux.cache import key_of, make_once
+
+from leanedge.errors import LeanEdgeError, MissingProgram
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .toolchain import Core
+
+__all__ = ["Block", "EmulationFault", "Machine", "Memory"]
+
+_PAGE = 4096
+_RETURN = 0x9FFF_F000
+"""Where called code returns to: executable by the architecture (above, nothing is), and no device has memory there."""
+
+_CALLEE_SAVED = tuple(f"R{number}" for number in range(4, 12))
+_CALLEE_SAVED_FP = tuple(f"S{number}" for number in range(16, 32))
+
+
+class EmulationFault(LeanEdgeError):
+    """Emulated code did what the device would fault on, or did not end; `address` is where it was."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, address: int) -> None:
+        super().__init__(message, where=f"{address:#010x}")
+        self.address = address
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A mapped range: `address` and `nbytes` are multiples of 4096. Only code memory is read-only and executable."""
+
+    name: str
+    address: int
+    nbytes: int
+    code: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of instructions without a branch inside.
+
+    Attributes:
+        address: Of its first instruction.
+        size: In bytes.
+        region: Index of the mark that was passed last; 0 before any.
+        executed: How many times.
+        taken: How many times it was left by a taken branch, call or return.
+    """
+
+    address: int
+    size: int
+    region: int
+    executed: int
+    taken: int
+
+
+class _BlockRecord(ctypes.Structure):
+    _fields_ = (
+        ("executed", ctypes.c_uint64),
+        ("taken", ctypes.c_uint64),
+        ("address", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("region", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+    )
+
+
+class Machine:
+    """A core with memory, ready to have code written into it and called."""
+
+    def __init__(self, core: Core, memory: Sequence[Memory], marks: Mapping[int, int] | None = None) -> None:
+        """Maps the memory.
+
+        Args:
+            core: Which core.
+            memory: What is mapped; any access elsewhere is a fault.
+            marks: Code address -> region (1 to 65534) that counts from there on.
+        """
+        try:
+            import unicorn
+            from unicorn import arm_const, unicorn_const
+        except ImportError as error:
+            raise MissingProgram("the Python package unicorn is absent", hint="pip install 'leanedge[mcu]'") from error
+        self._arm = arm_const
+        self._error = unicorn.UcError
+        self._core = core
+        self._memory = tuple(memory)
+        self._machine = unicorn.Uc(
+            unicorn_const.UC_ARCH_ARM, unicorn_const.UC_MODE_THUMB | unicorn_const.UC_MODE_MCLASS
+        )
+        self._machine.ctl_set_cpu_model(getattr(arm_const, core.unicorn_model))
+        for part in memory:
+            rights = unicorn_const.UC_PROT_READ | (
+                unicorn_const.UC_PROT_EXEC if part.code else unicorn_const.UC_PROT_WRITE
+            )
+            self._machine.mem_map(part.address, part.nbytes, rights)
+        self._fault = ""
+        self._machine.hook_add(unicorn_const.UC_HOOK_MEM_INVALID, self._note_fault)
+        self._counter = _Counter([part for part in memory if part.code], marks or {})
+        self._counter.attach(self._machine, unicorn_const.UC_HOOK_BLOCK)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Writes bytes, into code memory too."""
+        self._machine.mem_write(address, data)
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        """Reads bytes."""
+        return bytes(self._machine.mem_read(address, nbytes))
+
+    def call(
+        self, function: int, arguments: Sequence[int], stack_top: int, *, seconds: float = 60.0
+    ) -> tuple[Block, ...]:
+        """Calls a function by the AAPCS and returns the blocks that ran.
+
+        Args:
+            function: Its address.
+            arguments: Up to four words.
+            stack_top: Initial stack pointer, a multiple of 8.
+            seconds: When to give up.
+
+        Raises:
+            EmulationFault: It faulted, did not end in time, or changed a register that it must preserve.
+        """
+        machine, arm = self._machine, self._arm
+        saved = _CALLEE_SAVED + (_CALLEE_SAVED_FP if self._core.fpu else ())
+        for number, argument in enumerate(arguments):
+            machine.reg_write(getattr(arm, f"UC_ARM_REG_R{number}"), argument)
+        for number, name in enumerate(saved):
+            machine.reg_write(getattr(arm, f"UC_ARM_REG_{name}"), 0x5A5A0000 + number)
+        machine.reg_write(arm.UC_ARM_REG_SP, stack_top)
+        machine.reg_write(arm.UC_ARM_REG_LR, _RETURN | 1)
+        self._fault = ""
+        self._counter.reset()
+        try:
+            machine.emu_start(function | 1, _RETURN, timeout=int(seconds * 1e6))
+        except self._error as error:
+            at = machine.reg_read(arm.UC_ARM_REG_PC)
+            raise EmulationFault(self._fault or str(error), address=at) from error
+        at = machine.reg_read(arm.UC_ARM_REG_PC)
+        if at & ~1 != _RETURN:
+            raise EmulationFault(f"did not return within {seconds:g} s", address=at)
+        changed = [
+            name.lower()
+            for number, name in enumerate(saved)
+            if machine.reg_read(getattr(arm, f"UC_ARM_REG_{name}")) != 0x5A5A0000 + number
+        ]
+        if changed:
+            raise EmulationFault(
+                f"returned with {', '.join(changed)} changed, which a function must preserve", address=function
+            )
+        if machine.reg_read(arm.UC_ARM_REG_SP) != stack_top:
+            raise EmulationFault("returned with another stack pointer", address=function)
+        return self._counter.read()
+
+    def _note_fault(self, _machine: Any, access: int, address: int, nbytes: int, _value: int, _user: Any) -> bool:
+        import unicorn.unicorn_const as kinds
+
+        if access in (kinds.UC_MEM_WRITE_UNMAPPED, kinds.UC_MEM_WRITE_PROT):
+            what = "wrote"
+        elif access in (kinds.UC_MEM_FETCH_UNMAPPED, kinds.UC_MEM_FETCH_PROT):
+            what = "ran code"
+        else:
+            what = "read"
+        part = next((p for p in self._memory if p.address <= address < p.address + p.nbytes), None)
+        self._fault = f"{what} {nbytes} bytes at {address:#010x}, " + (
+            f"which {part.name} does not allow" if part else "where no memory is"
+        )
+        return False
+
+
+class _Counter:
+    """The C hook's table of one machine."""
+
+    def __init__(self, code: Sequence[Memory], marks: Mapping[int, int]) -> None:
+        self._library = _hook_library()
+        low = min(part.address for part in code)
+        nbytes = max(part.address + part.nbytes for part in code) - low
+        self._marks = np.zeros(nbytes // 2, np.uint16)
+        for address, region in marks.items():
+            self._marks[((address & ~1) - low) // 2] = region + 1
+        self._pointer = self._library.counter_new(low, nbytes, self._marks.ctypes.data)
+        if not self._pointer:
+            raise MemoryError("no memory for the table of blocks")
+
+    def __del__(self) -> None:
+        if getattr(self, "_pointer", None):
+            self._library.counter_delete(self._pointer)
+
+    def attach(self, machine: Any, kind: int) -> None:
+        """Hooks it in by unicorn's own C interface: a Python callback would be ten times slower."""
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        handle = ctypes.c_size_t()
+        callback = ctypes.cast(self._library.counter_block, ctypes.c_void_p)
+        begin, end = ctypes.c_uint64(1), ctypes.c_uint64(0)  # everywhere
+        status = uclib.uc_hook_add(
+            machine._uch, ctypes.byref(handle), kind, callback, ctypes.c_void_p(self._pointer), begin, end
+        )
+        if status != 0:
+            raise RuntimeError(f"unicorn refused the block hook with status {status}")
+
+    def reset(self) -> None:
+        self._library.counter_reset(self._pointer)
+
+    def read(self) -> tuple[Block, ...]:
+        if self._library.counter_overflowed(self._pointer):
+            raise RuntimeError("more different blocks than the counter's table holds")
+        records = (_BlockRecord * 65536)()
+        count = self._library.counter_read(self._pointer, records)
+        return tuple(
+            Block(record.address, record.size, record.region, record.executed, record.taken)
+            for record in records[:count]
+        )
+
+
+@lru_cache(maxsize=1)
+def _hook_library() -> ctypes.CDLL:
+    source = Path(__file__).with_name("hook.c")
+    name = f"cortex-m-hook-{key_of(source.read_text(encoding='utf-8'), platform.machine())}"
+
+    def make(folder: Path) -> None:
+        command = [*_host_compiler(), "-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
+        done = subprocess.run(
+            [*command, "-o", str(folder / "hook.so"), str(source)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise MissingProgram(
+                f"the counting hook can't be compiled: {done.stderr.strip()[:300]}", hint="run `pip install ziglang`"
+            )
+
+    library = ctypes.CDLL(str(make_once(name, make) / "hook.so"))
+    library.counter_new.restype = ctypes.c_void_p
+    library.counter_new.argtypes = [ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p]
+    for function in ("counter_delete", "counter_reset", "counter_overflowed"):
+        getattr(library, function).argtypes = [ctypes.c_void_p]
+    library.counter_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    return library
+
+
+def _host_compiler() -> list[str]:
+    for name in ("cc", "gcc", "clang"):
+        path = shutil.which(name)
+        if path:
+            return [path]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise MissingProgram("counting needs a C compiler", hint="pip install 'leanedge[mcu]'")

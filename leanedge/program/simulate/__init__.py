@@ -27,7 +27,7 @@ def simulate(program: Program, inputs: Mapping[str, Array], arithmetic: Arithmet
     Args:
         program: Float, integer or mixed.
         inputs: Input -> array.
-        arithmetic: Whose reference kernels; they differ in the rounding of fully_connected alone.
+        arithmetic: Whose reference kernels; they differ in the rounding of fully_connected, logistic and tanh.
 
     Raises:
         ValueError: An input has another shape than the Program's, or an operator mixes integers and floats in a way

@@ -223,6 +223,19 @@ def _squash(
     return np.asarray(np.clip(result, _LOW, _HIGH).astype(np.int8))
 
 
+def _squash_by_table(
+    operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
+) -> Array:
+    """Logistic and tanh as LiteRT makes its tables: in float32, rounded half away from zero."""
+    real = (_centred(inputs[0], arrays[0]).astype(np.float32) * _scale(inputs[0])).astype(np.float64)
+    if operator.kind == "tanh":
+        value = np.tanh(real).astype(np.float32)
+    else:
+        value = np.float32(1) / (np.float32(1) + np.exp(-real).astype(np.float32))
+    scaled = (value * (np.float32(1) / _scale(outputs[0]))).astype(np.float64)
+    return _finish(np.copysign(np.floor(np.abs(scaled) + 0.5), scaled).astype(np.int64), outputs[0])
+
+
 def _hard_swish(
     operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
 ) -> Array:
@@ -366,6 +379,11 @@ _MICRO: Mapping[Kind, Kernel] = {
 
 INTEGER_KERNELS: Mapping[Arithmetic, Mapping[Kind, Kernel]] = {
     "tflm": _MICRO,
-    "litert": {**_MICRO, "fully_connected": partial(_fully_connected, round_product=scale_by_once)},
+    "litert": {
+        **_MICRO,
+        "fully_connected": partial(_fully_connected, round_product=scale_by_once),
+        "logistic": _squash_by_table,
+        "tanh": _squash_by_table,
+    },
 }
 """Kinds that calculate; those that only move numbers are in `movement`."""

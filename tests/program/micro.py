@@ -1,0 +1,27 @@
+"""Runs .tflite files with TensorFlow Lite Micro, the oracle of all integer arithmetic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tflite_micro
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NOT_IN_TFLM", "tflm"]
+
+Array = np.ndarray[Any, Any]
+
+NOT_IN_TFLM = frozenset({"relu_n1_to_1"})
+"""Kinds that it has not; LiteRT alone is their oracle."""
+
+
+def tflm(data: bytes, arrays: Mapping[str, Array], outputs: int) -> list[Array]:
+    """The outputs of one run; `arrays` in the order of the file's inputs."""
+    interpreter = tflite_micro.runtime.Interpreter.from_bytes(data, arena_size=1 << 20)
+    for place, array in enumerate(arrays.values()):
+        interpreter.set_input(array, place)
+    interpreter.invoke()
+    return [np.array(interpreter.get_output(place)) for place in range(outputs)]

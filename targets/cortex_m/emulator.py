@@ -6,20 +6,16 @@ Blocks are counted by a C hook (`hook.c`): the counts equal QEMU's, at about 200
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import platform
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from leanedge.targets._linux.cache import key_of, make_once
 
 from leanedge.errors import LeanEdgeError, MissingProgram
+
+from .._programs.host_compiler import shared_library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -236,33 +232,10 @@ class _Counter:
 
 @lru_cache(maxsize=1)
 def _hook_library() -> ctypes.CDLL:
-    source = Path(__file__).with_name("hook.c")
-    name = f"cortex-m-hook-{key_of(source.read_text(encoding='utf-8'), platform.machine())}"
-
-    def make(folder: Path) -> None:
-        command = [*_host_compiler(), "-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
-        done = subprocess.run(
-            [*command, "-o", str(folder / "hook.so"), str(source)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise MissingProgram(
-                f"the counting hook can't be compiled: {done.stderr.strip()[:300]}", hint="run `pip install ziglang`"
-            )
-
-    library = ctypes.CDLL(str(make_once(name, make) / "hook.so"))
+    library = ctypes.CDLL(str(shared_library(Path(__file__).with_name("hook.c"), "cortex-m-hook")))
     library.counter_new.restype = ctypes.c_void_p
     library.counter_new.argtypes = [ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p]
     for function in ("counter_delete", "counter_reset", "counter_overflowed"):
         getattr(library, function).argtypes = [ctypes.c_void_p]
     library.counter_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     return library
-
-
-def _host_compiler() -> list[str]:
-    for name in ("cc", "gcc", "clang"):
-        path = shutil.which(name)
-        if path:
-            return [path]
-    if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "cc"]
-    raise MissingProgram("counting needs a C compiler", hint="pip install 'leanedge[mcu]'")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from boards import CORTEX_A53, CORTEX_A76
 from leanedge.targets._linux.board import board_view, cpu_files
-from leanedge.targets._linux.cache import make_once
+from leanedge.targets._programs.made_once import make_once
 
 from leanedge.errors import OutputError, ProfileError
 from leanedge.resources import cache_root

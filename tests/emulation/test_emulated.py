@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from boards import CORTEX_A53, CORTEX_A72, CORTEX_A76
 from leanedge.targets._linux import arm64_root
-from leanedge.targets._linux.get_programs import main as get_programs
 from leanedge.targets._linux.job import Evidence, Job, JobModel, run_job, run_job_on_host
 from leanedge.targets._linux.qemu import count_plugin, find_qemu
 from leanedge.targets._linux.wheels import board_wheels
+from leanedge.targets._programs.get_programs import main as get_programs
 from tiny_models import conv_onnx, conv_tflite, dense_int8_tflite, samples, step_onnx
 
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed

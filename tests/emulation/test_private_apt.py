@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from leanedge.targets._linux.private_apt import SOURCES_VARIABLE, check_apt, keep_sources, own_sources, unpack_packages
+from leanedge.targets._programs.private_apt import (
+    SOURCES_VARIABLE,
+    check_apt,
+    keep_sources,
+    own_sources,
+    unpack_packages,
+)
 
 from leanedge.errors import MissingProgram
 

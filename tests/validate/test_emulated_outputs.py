@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import two_sides
-from leanedge.targets._linux.get_programs import main as get_programs
+from leanedge.targets._programs.get_programs import main as get_programs
 
 from leanedge.profile import load_profile
 from leanedge.validate import emulate

@@ -1,4 +1,4 @@
-"""Gets the programs that emulation needs, without root rights: ``python -m leanedge.targets._linux.get_programs``.
+"""Gets the programs that emulation needs, without root rights: ``python -m leanedge.targets._programs.get_programs``.
 
 ``--check`` only says what is there. Names limit it to some; without names all are got. One line for each; exit code 5
 when one is missing and can't be had (what not every machine can have is optional). Only the standard library is needed.
@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING
 
 from leanedge.errors import LeanEdgeError, MissingProgram
 
-from .arm64_root import arm64_root, has_root
-from .qemu import count_plugin, find_qemu, get_qemu
-from .wheels import HOST_RUNTIMES, RUNTIMES, board_wheels, has_board_wheels, host_wheels, made_host_wheels
+from .._linux.arm64_root import arm64_root, has_root
+from .._linux.qemu import count_plugin, find_qemu, get_qemu
+from .._linux.wheels import (
+    HOST_RUNTIMES,
+    RUNTIMES,
+    board_wheels,
+    has_board_wheels,
+    host_wheels,
+    made_host_wheels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,0 +1,1 @@
+"""System programs that target kinds need, got without root rights and kept in the user's cache folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from leanedge.errors import ProfileError, nearest
 from leanedge.graph.operators import find_operators
 from leanedge.target import load_target, missing_modules
 
@@ -68,6 +69,9 @@ def propose(
     Args:
         graph: The model.
         profile: The device: its runtimes, and what each one's kernels gain from.
+
+    Raises:
+        ProfileError: A runtime of the profile does not belong to its target kind.
     """
     kinds = {operator.kind for operator in find_operators(graph)}
     attends = any(
@@ -81,6 +85,13 @@ def propose(
             continue  # the same files in a second runtime: validated with it, but no candidate of its own
         seen.add(entry.target)
         target = load_target(entry.target)
+        if entry.runtime not in target.runtimes:
+            raise ProfileError(
+                f"{entry.runtime} does not run what the target kind {entry.target} makes",
+                where=f"{profile.name}: runtimes",
+                allowed=", ".join(target.runtimes),
+                hint=nearest(entry.runtime, target.runtimes),
+            )
         absent = missing_modules(target.needs)
         for scheme in target.schemes:
             if scheme in ("mixed", "w8a8_pt"):

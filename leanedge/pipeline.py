@@ -171,7 +171,10 @@ def _prepare(request: Request, loaded: LoadedModel, steps: Steps) -> tuple[Workb
         source = load_data(request.data, graph.inputs, settings)
         test = None if request.test_data is None else load_data(request.test_data, graph.inputs, settings, "test data")
         sets = _few_enough(three_sets(source, request.seed, test), macs(graph))
-        metric = resolve_metric(settings, source.samples.labels, graph.outputs, softmax_outputs(graph))
+        softmax = softmax_outputs(graph)
+        metric = resolve_metric(settings, source.samples.labels, graph.outputs, softmax)
+        if test is not None:
+            resolve_metric(settings, test.samples.labels, graph.outputs, softmax)  # are its labels in range?
         parts = [source, *([test] if test else [])]
         data_sha256 = digest([[dict(p.samples.inputs), p.samples.labels, p.samples.groups, p.test] for p in parts])
         bench = Workbench(

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from leanedge.errors import ValidationFailed
+from leanedge.targets._linux import open_artifact, run_trial
+
 from leanedge.export.onnx_check import check_onnx, integer_outputs
 from leanedge.export.onnx_file import export_onnx
 from leanedge.export.onnx_prefix import boundaries, write_prefix
-from leanedge.target import Artifact, Pair, Target, Trace, Trial
+from leanedge.target import Artifact, Pair, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import numpy as np
-
     from leanedge.compress.types import Compressed
-    from leanedge.profile import DeviceProfile
 
 __all__ = ["TARGET"]
 
@@ -39,34 +36,11 @@ def _export(compressed: Compressed, folder: Path) -> Artifact:
         integer_outputs=integer_outputs(compressed),
     )
     try:
-        check_onnx(compressed, path, _open(artifact, 1))
+        check_onnx(compressed, path, open_artifact(artifact, 1))
     except BaseException:
         path.unlink(missing_ok=True)  # a file that fails its check is not emitted
         raise
     return artifact
-
-
-def _open(
-    artifact: Artifact, threads: int
-) -> Callable[[Mapping[str, np.ndarray[Any, Any]]], dict[str, np.ndarray[Any, Any]]]:
-    from leanedge.targets._linux.runner import RunnerError, open_model
-
-    try:
-        session = open_model(artifact.runtime, artifact.model_path, threads)
-    except RunnerError as error:
-        raise ValidationFailed(f"its runtime refuses it: {error}", where=str(artifact.model_path)) from error
-
-    def run(sample: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        return dict(session.run(sample))
-
-    return run
-
-
-def _run(trial: Trial, profile: DeviceProfile) -> Trace:
-    from leanedge.targets._linux import run_trial
-
-    trace: Trace = run_trial(trial, profile)
-    return trace
 
 
 def _prefix(artifact: Artifact, tensor: str, folder: Path) -> Artifact:
@@ -83,8 +57,8 @@ TARGET = Target(
     patterns=("dense", "channel"),
     needs=("onnxruntime",),
     export=_export,
-    open=_open,
-    run=_run,
+    open=open_artifact,
+    run=run_trial,
     pairs=(Pair("onnxruntime", "", "onnxruntime", ""),),
     prefix=_prefix,
     boundaries=lambda artifact: boundaries(artifact.model_path),

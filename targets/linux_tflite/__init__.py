@@ -6,21 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from leanedge.targets._linux import open_artifact, run_trial
 
-from leanedge.errors import ValidationFailed
 from leanedge.export.tflite_check import check_tflite, integer_outputs
 from leanedge.export.tflite_file import export_tflite
 from leanedge.export.tflite_prefix import boundaries, write_prefix
 from leanedge.program.fill import fill
 from leanedge.program.structure import structure
-from leanedge.target import Artifact, Pair, Target, Trace, Trial
+from leanedge.target import Artifact, Pair, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from leanedge.compress.types import Compressed
-    from leanedge.profile import DeviceProfile
 
 __all__ = ["TARGET"]
 
@@ -42,37 +40,11 @@ def _export(compressed: Compressed, folder: Path) -> Artifact:
         integer_outputs=integer_outputs(program),
     )
     try:
-        check_tflite(compressed, program, path, _open(artifact, 1), _open(artifact, 1, "reference"))
+        check_tflite(compressed, program, path, open_artifact(artifact, 1), open_artifact(artifact, 1, "reference"))
     except BaseException:
         path.unlink(missing_ok=True)  # a file that fails its check is not emitted
         raise
     return artifact
-
-
-def _open(artifact: Artifact, threads: int, kernels: str = "") -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-    from leanedge.targets._linux.runner import RunnerError, open_model
-
-    try:
-        session = open_model(artifact.runtime, artifact.model_path, threads, kernels)
-    except RunnerError as error:
-        raise ValidationFailed(f"its runtime refuses it: {error}", where=str(artifact.model_path)) from error
-
-    def run(sample: Mapping[str, Array]) -> dict[str, Array]:
-        fed = {name: _moved(sample[name], artifact.input_layouts[name]) for name in artifact.input_layouts}
-        return {name: _moved(array, artifact.output_layouts[name]) for name, array in session.run(fed).items()}
-
-    return run
-
-
-def _moved(array: Array, permutation: tuple[int, ...] | None) -> Array:
-    return array if permutation is None else np.ascontiguousarray(array.transpose(permutation))
-
-
-def _run(trial: Trial, profile: DeviceProfile) -> Trace:
-    from leanedge.targets._linux import run_trial
-
-    trace: Trace = run_trial(trial, profile)
-    return trace
 
 
 def _prefix(artifact: Artifact, tensor: str, folder: Path) -> Artifact:
@@ -89,8 +61,8 @@ TARGET = Target(
     patterns=("dense", "channel"),
     needs=("ai_edge_litert",),
     export=_export,
-    open=_open,
-    run=_run,
+    open=open_artifact,
+    run=run_trial,
     # LiteRT's XNNPACK kernels are the same arithmetic on x86 and arm64. tflite-runtime's own int8 kernels are not: of
     # 400 logits of a keyword model 23 were one step apart between the two. Its reference kernels are, at 7 to 18 times
     # the instructions, so they are what is compared.

@@ -11,6 +11,8 @@ import pytest
 import small_classifier
 
 import leanedge
+from leanedge import resources
+from leanedge.errors import DataError, ProfileError, UsageError
 from leanedge.report.terminal import silent_steps
 from leanedge.revalidate import revalidate
 
@@ -67,6 +69,65 @@ def test_a_plan_builds_the_same_bytes_again(
     assert again.report.artifact == first.report.artifact
     for name in ("plan.json", "samples.npz", "rules.json", "manifest.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
+
+
+def test_a_plan_of_another_model_or_device_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "first")
+    plan = tmp_path / "first/plan.json"
+    other = json.loads(plan.read_text())
+    for key, value, word in (("model_sha256", "0" * 64, "another model"), ("target", "rpi4", "another target")):
+        changed = tmp_path / f"{key}.json"
+        changed.write_text(json.dumps({**other, key: value}))
+        with pytest.raises(UsageError, match=word):
+            leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "again", plan=changed)
+    assert not (tmp_path / "again").exists()
+
+
+def test_test_labels_of_another_kind_are_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    with np.load(inputs[1]) as file:
+        arrays = {name: file[name] for name in file.files}
+    out_of_range = {**arrays, "y": np.full(len(arrays["y"]), 99)}
+    with pytest.raises(DataError, match="label 99"):
+        leanedge.build(inputs[0], target="host", data=arrays, test_data=out_of_range, output=tmp_path / "out")
+    without = {name: array for name, array in arrays.items() if name != "y"}
+    with pytest.raises(DataError, match="test data has no labels"):
+        leanedge.build(inputs[0], target="host", data=arrays, test_data=without, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_runtime_of_another_kind_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    text = (resources.folder("device_profiles") / "rpi4.yaml").read_text()
+    profile = tmp_path / "board.yaml"
+    profile.write_text(text.replace("target: linux_onnxruntime", "target: linux_tflite", 1))
+    with pytest.raises(ProfileError, match="onnxruntime does not run") as caught:
+        leanedge.build(inputs[0], target=profile, data=inputs[1], output=tmp_path / "out")
+    assert "tflite_runtime" in caught.value.allowed
+
+
+def test_a_runtime_that_fails_while_it_runs_refuses_the_candidate(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leanedge.targets._linux import runner
+
+    monkeypatch.setattr("leanedge.cache.results_root", lambda: tmp_path / "another-cache")
+    real = runner.open_model
+
+    def broken(runtime: str, *rest: object) -> runner.Session:
+        session = real(runtime, *rest)
+        if runtime != "ai_edge_litert":
+            return session
+
+        def invoke() -> None:
+            raise RuntimeError("node 3 failed to invoke")
+
+        return session._replace(invoke=invoke)
+
+    monkeypatch.setattr("leanedge.targets._linux.session.open_model", broken)
+    result = leanedge.build(inputs[0], target="host", data=inputs[1], output=tmp_path / "out")
+    rows = [row for row in result.to_dict()["candidates"] if row["runtime"] == "ai_edge_litert"]
+    assert all(row["status"] in ("failed", "refused", "not_tried") for row in rows)
+    assert any("node 3 failed to invoke" in row["reason"] for row in rows)
+    assert result.report.chosen is not None
 
 
 def test_a_second_build_repeats_nothing(

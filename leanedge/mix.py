@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["mixed_candidates"]
 
 FLOAT_COUNTS = (1, 2, 4, 8, 16)
-"""How many operators are left in float, tried in turn."""
+"""How many operators may be left in float; the least that is enough is found by halving."""
 
 
 def mixed_candidates(results: Mapping[Candidate, Evaluation | Refusal], bench: Workbench) -> Iterator[Candidate]:
     """Candidates with sensitive operators in float, for each runtime whose dense ``w8a8`` loses more than allowed.
 
     One that failed its check counts as losing too much: what a runtime computes may part from the file where int8 is
-    too coarse. The fully integer row always stands beside the mixed ones. `results` grows while this runs: a runtime
-    is done as soon as one of its mixed candidates keeps the allowed drop.
+    too coarse. The fully integer row always stands beside the mixed ones. `results` grows while this runs: what came of
+    one candidate tells which is next.
 
     Args:
         results: What came of each candidate so far; the caller adds what comes of those that it gets from here.
@@ -42,14 +42,17 @@ def mixed_candidates(results: Mapping[Candidate, Evaluation | Refusal], bench: W
         if "mixed" not in target.schemes:
             continue
         ranked = [name for name, _ in rank_operators(bench.graph, bench.steps, target.rules)]
-        for count in FLOAT_COUNTS:
-            if count >= len(ranked):
-                break
-            candidate = replace(integer, scheme="mixed", float_operators=tuple(sorted(ranked[:count])))
+        counts = [count for count in FLOAT_COUNTS if count < len(ranked)]
+        first, last = 0, len(counts)
+        while first < last:
+            middle = (first + last) // 2
+            candidate = replace(integer, scheme="mixed", float_operators=tuple(sorted(ranked[: counts[middle]])))
             yield candidate
             result = results[candidate]
             if isinstance(result, Evaluation) and result.keeps(bench.max_drop):
-                break
+                last = middle
+            else:
+                first = middle + 1
 
 
 def _good(result: Evaluation | Refusal, max_drop: float) -> bool:

@@ -76,9 +76,9 @@ def _probe(name: str, what_for: str, find: Callable[[], str]) -> Finding:
 
 
 def _qemu() -> str:
-    from leanedge.targets._linux.qemu import find_qemu
+    from leanedge.targets._linux.qemu import QEMU
 
-    qemu = find_qemu()
+    qemu = QEMU.find()
     counts = f"; {qemu.no_plugins}" if qemu.no_plugins else ""
     return f"{'.'.join(map(str, qemu.version))} at {qemu.path}{counts}"
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from leanedge.errors import MissingProgram, UsageError, ValidationFailed, nearest
 from leanedge.resources import cache_root
 
+from .._programs.qemu import GET_COMMAND
 from .arm64_root import arm64_root, has_root
 from .board import board_view
-from .qemu import GET_COMMAND, PROGRAM, count_plugin, find_qemu
+from .qemu import QEMU, count_plugin
 from .wheels import HOST_RUNTIMES, board_wheels, has_board_wheels, made_host_wheels
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def run_job(job: Job, emulator: Emulator, *, timeout_s: float = 600) -> Evidence
         MissingProgram: The emulator, the root file system or the runtime's wheels were not got yet.
         UsageError: The job itself is wrong.
     """
-    qemu = find_qemu()
+    qemu = QEMU.find()
     if not has_root():
         raise MissingProgram("no arm64 root file system was made yet", where="arm64-root", hint=f"run `{GET_COMMAND}`")
     root = arm64_root()
@@ -252,7 +253,7 @@ def run_job(job: Job, emulator: Emulator, *, timeout_s: float = 600) -> Evidence
         counts = _counts(counted, job) if marks else {}
     version = ".".join(str(number) for number in qemu.version)
     reason = qemu.no_plugins if wanted else "not asked for"
-    return _evidence(job, evidence, seconds, "emulator", f"{PROGRAM} {version} -cpu {emulator.cpu}", counts, reason)
+    return _evidence(job, evidence, seconds, "emulator", f"{QEMU.name} {version} -cpu {emulator.cpu}", counts, reason)
 
 
 def _run(

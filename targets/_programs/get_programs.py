@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from leanedge.errors import LeanEdgeError, MissingProgram
 
+from .._linux import qemu as linux_qemu
 from .._linux.arm64_root import arm64_root, has_root
-from .._linux.qemu import count_plugin, find_qemu, get_qemu
 from .._linux.wheels import (
     HOST_RUNTIMES,
     RUNTIMES,
@@ -23,9 +23,14 @@ from .._linux.wheels import (
     host_wheels,
     made_host_wheels,
 )
+from ..cortex_m import qemu as cortex_m_qemu
+from ..cortex_m.gcc import Gcc, find_gcc, get_gcc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from .qemu import Qemu, QemuProgram
 
 __all__ = ["PROGRAMS", "Program", "main"]
 
@@ -42,10 +47,20 @@ class Program:
     optional: bool = False
 
 
-def _qemu_line(*, get: bool) -> str:
-    qemu = get_qemu() if get else find_qemu()
-    version = ".".join(str(number) for number in qemu.version)
-    return f"{qemu.path} ({version}{', ' + qemu.no_plugins if qemu.no_plugins else ', counts instructions'})"
+def _qemu(program: QemuProgram) -> Program:
+    def line(qemu: Qemu) -> str:
+        version = ".".join(str(number) for number in qemu.version)
+        return f"{qemu.path} ({version}{', ' + qemu.no_plugins if qemu.no_plugins else ', counts instructions'})"
+
+    return Program(lambda: line(program.get()), lambda: line(program.find()))
+
+
+def _plugin(program: QemuProgram, plugin: Callable[[Qemu], Path]) -> Program:
+    return Program(lambda: str(plugin(program.get())), lambda: str(plugin(program.find())))
+
+
+def _gcc(gcc: Gcc) -> str:
+    return f"{gcc.path} ({gcc.version})"
 
 
 def _root_check() -> str:
@@ -74,11 +89,14 @@ def _host_wheels(runtime: str) -> Program:
 
 
 PROGRAMS = {
-    "qemu-aarch64": Program(lambda: _qemu_line(get=True), lambda: _qemu_line(get=False)),
-    "count-plugin": Program(lambda: str(count_plugin(get_qemu())), lambda: str(count_plugin(find_qemu()))),
+    linux_qemu.QEMU.name: _qemu(linux_qemu.QEMU),
+    "count-plugin": _plugin(linux_qemu.QEMU, linux_qemu.count_plugin),
     "arm64-root": Program(lambda: str(arm64_root().folder), _root_check),
     **{f"arm64-{runtime}": _wheels(runtime) for runtime in RUNTIMES},
     **{f"host-{runtime}": _host_wheels(runtime) for runtime in HOST_RUNTIMES},
+    cortex_m_qemu.QEMU.name: _qemu(cortex_m_qemu.QEMU),
+    "cortex-m-count-plugin": _plugin(cortex_m_qemu.QEMU, cortex_m_qemu.count_plugin),
+    "arm-none-eabi-gcc": Program(lambda: _gcc(get_gcc()), lambda: _gcc(find_gcc())),
 }
 """In the order in which they are got."""
 

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .cores import core_named
 from .elf import read_elf
 from .emulator import EmulationFault, Machine, Memory
 from .timing import count
-from .toolchain import compile_and_link, core_named
+from .toolchain import compile_and_link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from .._programs.host_compiler import shared_library
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .toolchain import Core
+    from .cores import Core
 
 __all__ = ["Block", "EmulationFault", "Machine", "Memory"]
 

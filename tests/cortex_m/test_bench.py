@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from leanedge.targets.cortex_m.bench import KernelTrial, run_kernels
+from leanedge.targets.cortex_m.cores import CORES
 from leanedge.targets.cortex_m.emulator import EmulationFault
-from leanedge.targets.cortex_m.toolchain import CORES
 from small_program import copy_program
 
 from leanedge.export.c_source.kernel import Constant, Kernel
@@ -35,14 +37,17 @@ def samples() -> list[list[np.ndarray]]:
     return [[np.random.default_rng(seed).integers(-128, 128, (1, 64), np.int8)] for seed in range(3)]
 
 
+@pytest.mark.parametrize("compiler", ["zig", "gcc"])
 @pytest.mark.parametrize("core", CORES)
-def test_outputs_are_those_of_the_c_code(core: str, samples: list[list[np.ndarray]]) -> None:
+def test_outputs_are_those_of_the_c_code(
+    core: str, compiler: Literal["zig", "gcc"], samples: list[list[np.ndarray]]
+) -> None:
     program, operator = copy_program()
     first, second = (
         KernelTrial(program, operator, scaling("a"), samples),
         KernelTrial(program, operator, scaling("b"), samples[:1]),
     )
-    seen = run_kernels([first, second], core)
+    seen = run_kernels([first, second], core, compiler)
     for one, trial in zip(seen, (first, second), strict=True):
         assert one.faults == ()
         for (given,), (found,) in zip(trial.inputs, one.outputs, strict=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from a64_programs import one_loop, threads
-from leanedge.targets._linux.qemu import count_plugin, get_qemu
+from leanedge.targets._linux.qemu import QEMU, count_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def counted(program: Path) -> tuple[int, int, int]:
     """Runs it and returns region 7's instructions, loads and stores."""
-    qemu, out = get_qemu(), program.with_suffix(".txt")
+    qemu, out = QEMU.get(), program.with_suffix(".txt")
     environment = {**os.environ, **({"LD_LIBRARY_PATH": str(qemu.libraries)} if qemu.libraries else {})}
     plugin = f"{count_plugin(qemu)},out={out}"
     command = [qemu.path, "-cpu", "cortex-a72", "-plugin", plugin, program]

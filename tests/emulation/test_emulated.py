@@ -10,7 +10,7 @@ import pytest
 from boards import CORTEX_A53, CORTEX_A72, CORTEX_A76
 from leanedge.targets._linux import arm64_root
 from leanedge.targets._linux.job import Evidence, Job, JobModel, run_job, run_job_on_host
-from leanedge.targets._linux.qemu import count_plugin, find_qemu
+from leanedge.targets._linux.qemu import QEMU, count_plugin
 from leanedge.targets._linux.wheels import board_wheels
 from leanedge.targets._programs.get_programs import main as get_programs
 from tiny_models import conv_onnx, conv_tflite, dense_int8_tflite, samples, step_onnx
@@ -194,7 +194,7 @@ def test_without_the_emulator_the_message_says_how_to_get_it(tmp_path: Path, mon
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingProgram, match="get_programs qemu-aarch64"):
-        find_qemu()
+        QEMU.find()
 
 
 def test_the_plug_in_compiles_without_warnings(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_plug_in_compiles_without_warnings(tmp_path: Path) -> None:
     for api in (1, 2, 3):
         command = ["cc", *flags, f"-DPLUGIN_API={api}", "-o", str(tmp_path / "count.so"), str(source)]
         assert subprocess.run(command, check=False).returncode == 0
-    assert count_plugin(find_qemu()).is_file()
+    assert count_plugin(QEMU.find()).is_file()
 
 
 def test_get_programs_checks_without_making(

@@ -1,0 +1,18 @@
+"""Kernels that are generated for one layer and one core, with their inner blocks in assembly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .pointwise import pointwise_int8, pointwise_int16
+
+if TYPE_CHECKING:
+    from leanedge.export.c_source.kernel import KernelMaker
+
+__all__ = ["KERNELS"]
+
+KERNELS: tuple[KernelMaker, ...] = (
+    pointwise_int16,
+    pointwise_int8,
+)
+"""Each is asked for each layer; the order breaks ties."""

@@ -1,0 +1,65 @@
+"""Assembly functions as C text: naked functions whose registers are fixed by hand, for GCC and Clang alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["add_constant", "load_words", "move_constant", "naked_function", "once"]
+
+_BRANCHES = ("1:", "2:", "3:", "4:", "5:", "6:")
+
+
+def naked_function(name: str, parameters: Sequence[str], note: str, lines: Iterable[str]) -> str:
+    """A static C function of nothing but assembly: it saves registers and returns by itself.
+
+    ``used`` keeps compilers from changing how it is called: they can't see that it reads its arguments.
+
+    Args:
+        name: C identifier.
+        parameters: In C, at most four words: they arrive in r0 to r3.
+        note: What it does, for a comment.
+        lines: Instructions; numeric local labels.
+    """
+    listed = ", ".join(f"__attribute__((unused)) {parameter}" for parameter in parameters)
+    body = "\n".join(f'        "{_indented(line)}\\n"' for line in (".syntax unified", *lines))
+    return (
+        f"/* {note} */\n"
+        f"static __attribute__((naked, noinline, used)) void {name}({listed})\n"
+        f"{{\n    __asm__ volatile(\n{body});\n}}\n"
+    )
+
+
+def once(name: str, text: str) -> str:
+    """Text that a translation unit has once, however many layers bring it along: layers of one shape share code."""
+    guard = f"LEANEDGE_HAS_{name.upper()}"
+    return f"#ifndef {guard}\n#define {guard}\n{text}#endif\n"
+
+
+def load_words(pointer: str, registers: Sequence[str]) -> str:
+    """Consecutive words at `pointer`, which ends behind them; registers in rising order."""
+    if len(registers) == 1:
+        return f"ldr {registers[0]}, [{pointer}], #4"
+    return f"ldm {pointer}!, {{{', '.join(registers)}}}"
+
+
+def add_constant(target: str, source: str, number: int, spare: str) -> list[str]:
+    """Adds a number of any size: target = source + number; `spare` is lost where the number is large."""
+    if number == 0:
+        return [] if target == source else [f"mov {target}, {source}"]
+    if abs(number) < 4096:
+        return [f"{'add' if number > 0 else 'sub'} {target}, {source}, #{abs(number)}"]
+    return [*move_constant(spare, number), f"add {target}, {source}, {spare}"]
+
+
+def move_constant(target: str, number: int) -> list[str]:
+    """Sets a register to a number of any size."""
+    bits = number & 0xFFFFFFFF
+    lines = [f"movw {target}, #{bits & 0xFFFF}"]
+    return lines if bits < 0x10000 else [*lines, f"movt {target}, #{bits >> 16}"]
+
+
+def _indented(line: str) -> str:
+    return line if line in _BRANCHES else f"    {line}"

@@ -78,10 +78,10 @@ def scale_by(number: Array, multiplier: Any, power: Any) -> Array:
     return rounding_shift(doubling_high_product(number << left, multiplier), right)
 
 
-def scale_by_once(number: Array, multiplier: int, power: int) -> Array:
+def scale_by_once(number: Array, multiplier: Any, power: Any) -> Array:
     """The same product rounded once, half up: what LiteRT's fully_connected does on its own account."""
-    shift = 31 - power
-    return (number * multiplier + (1 << (shift - 1))) >> shift
+    shift = 31 - np.asarray(power, np.int64)
+    return np.asarray((number * multiplier + (np.int64(1) << (shift - 1))) >> shift)
 
 
 def _saturate(number: Array) -> Array:

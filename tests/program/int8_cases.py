@@ -145,14 +145,18 @@ def transpose_conv(draw: Any) -> Program:
 @st.composite
 def fully_connected(draw: Any) -> Program:
     inputs, outputs = draw(st.integers(1, 80)), draw(st.integers(1, 20))
-    random, source, weight = _random(draw), draw(quants()), quant(10 ** draw(st.floats(-3, -1)), 0)
-    result = _out(draw, float(source.scale) * float(weight.scale) * np.sqrt(inputs) * 60)
+    random, source = _random(draw), draw(quants())
+    # A file can't say "per channel" of one channel.
+    if outputs > 1 and draw(st.booleans()):
+        weight = quant(10 ** random.uniform(-3, -1, outputs), np.zeros(outputs), 0)
+        bias = quant(source.scale * weight.scale, np.zeros(outputs), 0, "int32")
+    else:
+        weight = quant(10 ** draw(st.floats(-3, -1)), 0)
+        bias = quant(source.scale * weight.scale, 0, None, "int32")
+    result = _out(draw, float(source.scale) * float(weight.scale.mean()) * np.sqrt(inputs) * 60)
     constants: list[Any] = [
         (random.integers(-127, 128, (outputs, inputs)).astype(np.int8), weight),
-        (
-            random.integers(-3000, 3000, outputs).astype(np.int32),
-            quant(source.scale * weight.scale, 0, None, "int32"),
-        ),
+        (random.integers(-3000, 3000, outputs).astype(np.int32), bias),
     ]
     options = FullyConnectedOptions(draw(st.sampled_from(ACTIVATIONS[:3])))
     return program("fully_connected", [((1, inputs), source)], [((1, outputs), result)], options, constants)

@@ -13,10 +13,10 @@ from leanedge.program.simulate.real import REAL_KINDS, dequantize, quantize, rea
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from leanedge.program.simulate.integer import Arithmetic, Kernel
-    from leanedge.program.types import Kind, Program, ProgramOperator
+    from leanedge.program.simulate.integer import Arithmetic
+    from leanedge.program.types import Program, ProgramOperator, ProgramTensor
 
-__all__ = ["initial_state", "simulate", "simulate_step", "simulate_tensors"]
+__all__ = ["initial_state", "run_operator", "simulate", "simulate_step", "simulate_tensors"]
 
 Array = np.ndarray[Any, Any]
 
@@ -69,16 +69,26 @@ def simulate_tensors(program: Program, fed: Mapping[str, Array], arithmetic: Ari
             raise ValueError(f"{name} has shape {tensor.shape}, not {array.shape}")
         held[name] = array.astype(tensor.dtype)
     for operator in program.operators:
-        results = _run(program, operator, [held[name] for name in operator.inputs], INTEGER_KERNELS[arithmetic])
+        results = run_operator(
+            operator,
+            [program.tensors[name] for name in operator.inputs],
+            [program.tensors[name] for name in operator.outputs],
+            [held[name] for name in operator.inputs],
+            arithmetic,
+        )
         held.update(zip(operator.outputs, results, strict=True))
     return held
 
 
-def _run(
-    program: Program, operator: ProgramOperator, arrays: list[Array], kernels: Mapping[Kind, Kernel]
+def run_operator(
+    operator: ProgramOperator,
+    inputs: list[ProgramTensor],
+    outputs: list[ProgramTensor],
+    arrays: list[Array],
+    arithmetic: Arithmetic = "tflm",
 ) -> list[Array]:
-    inputs = [program.tensors[name] for name in operator.inputs]
-    outputs = [program.tensors[name] for name in operator.outputs]
+    """What one operator makes of `arrays`, the values of `inputs`; one array for each of `outputs`."""
+    kernels = INTEGER_KERNELS[arithmetic]
     if operator.kind in MOVING_KINDS:
         return move(operator, inputs, outputs, arrays)
     if operator.kind == "dequantize":

@@ -34,7 +34,7 @@ from leanedge.program.types import (
     SoftmaxOptions,
     TransposeConvOptions,
 )
-from leanedge.program.weighted import channel_scales, output_limits, product_scale
+from leanedge.program.weighted import layer_scales, output_limits, product_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from leanedge.compress.types import TensorQuant
     from leanedge.program.types import Activation, Kind, ProgramOperator, ProgramTensor
 
-__all__ = ["INTEGER_KERNELS", "Arithmetic", "Kernel"]
+__all__ = ["INTEGER_KERNELS", "LAYER_OUTPUTS", "Arithmetic", "Kernel", "LayerOutput"]
 
 Array = np.ndarray[Any, Any]
+
+LayerOutput = Callable[["ProgramOperator", "list[ProgramTensor]", "ProgramTensor", Array], Array]
 
 _LOW, _HIGH = -128, 127
 
@@ -74,6 +76,32 @@ def _finish(accumulated: Array, out: ProgramTensor, activation: Activation = "no
     return np.asarray(np.clip(accumulated + _zero(out), low, high).astype(np.int8))
 
 
+def layer_output(operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramTensor, total: Array) -> Array:
+    """What a layer with weights stores for its accumulators.
+
+    Args:
+        operator: A conv_2d, depthwise_conv_2d, transpose_conv or fully_connected.
+        inputs: Its input, weights and bias.
+        out: Its output.
+        total: (..., channels), bias included.
+    """
+    options = operator.options
+    assert isinstance(options, ConvOptions | TransposeConvOptions | FullyConnectedOptions)
+    multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
+    return _finish(scale_by(total, multiplier, power), out, options.activation)
+
+
+def layer_output_litert(
+    operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramTensor, total: Array
+) -> Array:
+    """The same of LiteRT, whose fully_connected rounds once."""
+    options = operator.options
+    if not isinstance(options, FullyConnectedOptions):
+        return layer_output(operator, inputs, out, total)
+    multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
+    return _finish(scale_by_once(total, multiplier, power), out, options.activation)
+
+
 def _conv(
     operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
 ) -> Array:
@@ -81,8 +109,7 @@ def _conv(
     assert isinstance(options, ConvOptions)
     run = convolve if operator.kind == "conv_2d" else depthwise_convolve
     total = run(_centred(inputs[0], arrays[0]), arrays[1], options, out.shape) + arrays[2]
-    multiplier, power = channel_scales(inputs[0], inputs[1], out)
-    return _finish(scale_by(total, multiplier, power), out, options.activation)
+    return layer_output(operator, inputs, out, total)
 
 
 def _transpose_conv(
@@ -91,8 +118,7 @@ def _transpose_conv(
     options, out = operator.options, outputs[0]
     assert isinstance(options, TransposeConvOptions)
     total = spread(_centred(inputs[0], arrays[0]), arrays[1], options, out.shape) + arrays[2]
-    multiplier, power = channel_scales(inputs[0], inputs[1], out)
-    return _finish(scale_by(total, multiplier, power), out, options.activation)
+    return layer_output(operator, inputs, out, total)
 
 
 def _fully_connected(
@@ -100,15 +126,11 @@ def _fully_connected(
     inputs: list[ProgramTensor],
     outputs: list[ProgramTensor],
     arrays: list[Array],
-    round_product: Callable[[Array, int, int], Array] = scale_by,
+    store: LayerOutput = layer_output,
 ) -> Array:
-    options, out = operator.options, outputs[0]
-    assert isinstance(options, FullyConnectedOptions)
     # float64 holds every sum of int8 products exactly and is far faster than integers.
     total = _centred(inputs[0], arrays[0]).astype(np.float64) @ arrays[1].astype(np.float64).T
-    multiplier, power = product_scale(inputs[0], inputs[1], out)
-    scaled = round_product(total.astype(np.int64) + arrays[2], multiplier, power)
-    return _finish(scaled.reshape(out.shape), out, options.activation)
+    return store(operator, inputs, outputs[0], total.astype(np.int64) + arrays[2]).reshape(outputs[0].shape)
 
 
 def _batch_matmul(
@@ -348,6 +370,9 @@ def _pick(
 Arithmetic = Literal["tflm", "litert"]
 """Whose reference kernels: TensorFlow Lite Micro's or LiteRT's (and tflite-runtime's)."""
 
+LAYER_OUTPUTS: Mapping[Arithmetic, LayerOutput] = {"tflm": layer_output, "litert": layer_output_litert}
+"""By arithmetic: from accumulators to what is stored."""
+
 Kernel = Callable[["ProgramOperator", "list[ProgramTensor]", "list[ProgramTensor]", "list[Array]"], Array]
 
 _MICRO: Mapping[Kind, Kernel] = {
@@ -381,7 +406,7 @@ INTEGER_KERNELS: Mapping[Arithmetic, Mapping[Kind, Kernel]] = {
     "tflm": _MICRO,
     "litert": {
         **_MICRO,
-        "fully_connected": partial(_fully_connected, round_product=scale_by_once),
+        "fully_connected": partial(_fully_connected, store=layer_output_litert),
         "logistic": _squash_by_table,
         "tanh": _squash_by_table,
     },

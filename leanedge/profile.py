@@ -53,7 +53,7 @@ class Cpu(StrictModel):
     """
 
     core: str | None
-    isa: Literal["aarch64", "x86_64"]
+    isa: Literal["aarch64", "x86_64", "armv6-m", "armv7e-m", "armv8-m.main"]
     cores: Count | None
     clock_hz: Count | None
     features: tuple[str, ...]
@@ -61,10 +61,14 @@ class Cpu(StrictModel):
 
 
 class Region(StrictModel):
-    """A named piece of memory. There is never one "RAM" number: see `DeviceProfile.region_bytes`."""
+    """A named piece of memory. There is never one "RAM" number: see `DeviceProfile.region_bytes`.
+
+    `address` is where the device's processor sees it, for devices whose images are linked to it.
+    """
 
     name: str
     kind: Literal["ram", "flash", "storage"]
+    address: Annotated[int, Field(ge=0)] | None = None
     bytes: Count
     source: Source
 

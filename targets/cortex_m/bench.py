@@ -27,7 +27,7 @@ from .cores import core_named
 from .elf import read_elf
 from .emulator import EmulationFault, Machine, Memory
 from .timing import count
-from .toolchain import compile_and_link
+from .toolchain import compile_c, link
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,8 +121,9 @@ def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "
         folder = Path(work)
         (folder / "bench.c").write_text(_source(kernels, trials), encoding="utf-8")
         (folder / "bench.ld").write_text(_LINK_SCRIPT, encoding="utf-8")
-        compile_and_link([folder / "bench.c"], folder / "bench.ld", target, compiler, folder / "bench.elf")
-        elf = read_elf(folder / "bench.elf")
+        compile_c([folder / "bench.c"], [], target, compiler, folder / "bench.o")
+        link(folder / "bench.o", folder / "bench.ld", target, compiler, folder / "bench.elf")
+        elf = read_elf((folder / "bench.elf").read_bytes())
     writable = [section.name for section in elf.sections if section.writable and section.nbytes]
     if writable:
         raise ValueError(f"kernels hold writable static data ({', '.join(writable)}); a kernel's state is its scratch")
@@ -153,7 +154,7 @@ SECTIONS
   . = {_RAM:#x};
   .data : {{ *(.data .data.*) }}
   .bss : {{ *(.bss .bss.* COMMON) }}
-  /DISCARD/ : {{ *(.ARM.exidx*) *(.ARM.attributes) *(.comment) *(.note*) }}
+  /DISCARD/ : {{ *(.ARM.exidx* .ARM.extab* .ARM.attributes .comment .note* .debug_*) }}
 }}
 """
 

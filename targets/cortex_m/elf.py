@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ from leanedge.errors import MissingProgram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = ["Elf", "Function", "Section", "Segment", "read_elf"]
 
@@ -65,8 +65,8 @@ class Elf:
         return "no function"
 
 
-def read_elf(path: Path) -> Elf:
-    """Reads an ELF file.
+def read_elf(data: bytes) -> Elf:
+    """Reads the bytes of an ELF file.
 
     Raises:
         MissingProgram: The Python package pyelftools is absent.
@@ -75,24 +75,23 @@ def read_elf(path: Path) -> Elf:
         from elftools.elf.elffile import ELFFile
     except ImportError as error:
         raise MissingProgram("the Python package pyelftools is absent", hint="pip install 'leanedge[mcu]'") from error
-    with path.open("rb") as stream:
-        elf = ELFFile(stream)
-        segments = tuple(
-            Segment(int(part["p_paddr"]), bytes(part.data()))
-            for part in elf.iter_segments()
-            if part["p_type"] == "PT_LOAD" and part["p_filesz"]
-        )
-        sections = tuple(
-            Section(part.name, int(part["sh_addr"]), int(part["sh_size"]), bool(part["sh_flags"] & 1))
-            for part in elf.iter_sections()
-            if part["sh_flags"] & 2
-        )
-        symbols: dict[str, int] = {}
-        functions = []
-        for symbol in elf.get_section_by_name(".symtab").iter_symbols():
-            is_function = symbol["st_info"]["type"] == "STT_FUNC"
-            value = int(symbol["st_value"]) & ~1 if is_function else int(symbol["st_value"])
-            symbols[symbol.name] = value
-            if is_function:
-                functions.append(Function(symbol.name, value, int(symbol["st_size"])))
+    elf = ELFFile(io.BytesIO(data))
+    segments = tuple(
+        Segment(int(part["p_paddr"]), bytes(part.data()))
+        for part in elf.iter_segments()
+        if part["p_type"] == "PT_LOAD" and part["p_filesz"]
+    )
+    sections = tuple(
+        Section(part.name, int(part["sh_addr"]), int(part["sh_size"]), bool(part["sh_flags"] & 1))
+        for part in elf.iter_sections()
+        if part["sh_flags"] & 2
+    )
+    symbols: dict[str, int] = {}
+    functions = []
+    for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+        is_function = symbol["st_info"]["type"] == "STT_FUNC"
+        value = int(symbol["st_value"]) & ~1 if is_function else int(symbol["st_value"])
+        symbols[symbol.name] = value
+        if is_function:
+            functions.append(Function(symbol.name, value, int(symbol["st_size"])))
     return Elf(segments, sections, symbols, tuple(sorted(functions, key=lambda function: function.address)))

@@ -138,36 +138,58 @@ class Machine:
         Raises:
             EmulationFault: It faulted, did not end in time, or changed a register that it must preserve.
         """
-        machine, arm = self._machine, self._arm
         saved = _CALLEE_SAVED + (_CALLEE_SAVED_FP if self._core.fpu else ())
         for number, argument in enumerate(arguments):
-            machine.reg_write(getattr(arm, f"UC_ARM_REG_R{number}"), argument)
+            self._set(f"R{number}", argument)
         for number, name in enumerate(saved):
-            machine.reg_write(getattr(arm, f"UC_ARM_REG_{name}"), 0x5A5A0000 + number)
-        machine.reg_write(arm.UC_ARM_REG_SP, stack_top)
-        machine.reg_write(arm.UC_ARM_REG_LR, _RETURN | 1)
-        self._fault = ""
-        self._counter.reset()
-        try:
-            machine.emu_start(function | 1, _RETURN, timeout=int(seconds * 1e6))
-        except self._error as error:
-            at = machine.reg_read(arm.UC_ARM_REG_PC)
-            raise EmulationFault(self._fault or str(error), address=at) from error
-        at = machine.reg_read(arm.UC_ARM_REG_PC)
-        if at & ~1 != _RETURN:
-            raise EmulationFault(f"did not return within {seconds:g} s", address=at)
-        changed = [
-            name.lower()
-            for number, name in enumerate(saved)
-            if machine.reg_read(getattr(arm, f"UC_ARM_REG_{name}")) != 0x5A5A0000 + number
-        ]
+            self._set(name, 0x5A5A0000 + number)
+        self._set("SP", stack_top)
+        self._set("LR", _RETURN | 1)
+        blocks = self._run(function, _RETURN, seconds)
+        changed = [name.lower() for number, name in enumerate(saved) if self._get(name) != 0x5A5A0000 + number]
         if changed:
             raise EmulationFault(
                 f"returned with {', '.join(changed)} changed, which a function must preserve", address=function
             )
-        if machine.reg_read(arm.UC_ARM_REG_SP) != stack_top:
+        if self._get("SP") != stack_top:
             raise EmulationFault("returned with another stack pointer", address=function)
+        return blocks
+
+    def reset(self, entry: int, stack_top: int, *, until: int, seconds: float) -> None:
+        """Starts at the reset handler, as hardware does, and runs to the beginning of the function at `until`.
+
+        Raises:
+            EmulationFault: It faulted, or did not get there in time.
+        """
+        self._set("SP", stack_top)
+        self._set("LR", 0xFFFF_FFFF)
+        self._run(entry, until, seconds)
+
+    def resume(self, *, until: int, seconds: float) -> tuple[Block, ...]:
+        """Returns from the function that it stands at the beginning of, and runs to one's beginning again.
+
+        Raises:
+            EmulationFault: It faulted, or did not get there in time.
+        """
+        return self._run(self._get("LR") & ~1, until, seconds)
+
+    def _run(self, begin: int, until: int, seconds: float) -> tuple[Block, ...]:
+        self._fault = ""
+        self._counter.reset()
+        try:
+            self._machine.emu_start(begin | 1, until, timeout=int(seconds * 1e6))
+        except self._error as error:
+            raise EmulationFault(self._fault or str(error), address=self._get("PC")) from error
+        at = self._get("PC")
+        if at & ~1 != until:
+            raise EmulationFault(f"did not end within {seconds:g} s", address=at)
         return self._counter.read()
+
+    def _set(self, register: str, value: int) -> None:
+        self._machine.reg_write(getattr(self._arm, f"UC_ARM_REG_{register}"), value)
+
+    def _get(self, register: str) -> int:
+        return int(self._machine.reg_read(getattr(self._arm, f"UC_ARM_REG_{register}")))
 
     def _note_fault(self, _machine: Any, access: int, address: int, nbytes: int, _value: int, _user: Any) -> bool:
         import unicorn.unicorn_const as kinds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from .cores import Core
 
-__all__ = ["CompileError", "Compiler", "compile_and_link"]
+__all__ = ["CompileError", "Compiler", "compile_c", "link", "version"]
 
 Compiler = Literal["zig", "gcc"]
 
@@ -48,35 +49,63 @@ _FLAGS = (
 )
 
 
-def compile_and_link(sources: Sequence[Path], script: Path, core: Core, compiler: Compiler, elf: Path) -> None:
-    """Compiles C files for a core and links them by a link script.
+def compile_c(sources: Sequence[Path], include: Sequence[Path], core: Core, compiler: Compiler, objects: Path) -> None:
+    """Compiles C files for a core into one relocatable file.
 
     Args:
-        sources: C files; they may include files of ``targets/_c/kernels``.
-        script: The link script; its ENTRY and KEEPs are what is not thrown away.
+        sources: C files; memcpy and its like are added.
+        include: Folders for ``#include``, beside ``targets/_c/kernels``.
         core: What to compile for.
         compiler: ``zig`` (pip install ziglang) or ``gcc`` (arm-none-eabi-gcc).
+        objects: The file to write.
+
+    Raises:
+        CompileError: The compiler refused.
+        MissingProgram: It is not there.
+    """
+    every = [*sources, Path(__file__).with_name("memory.c")]
+    folders = [*include, resources.folder("targets") / "_c" / "kernels"]
+    _run(core, compiler, [*_FLAGS, *(f"-I{path}" for path in folders), "-r", "-o", str(objects), *map(str, every)])
+
+
+def link(objects: Path, script: Path, core: Core, compiler: Compiler, elf: Path) -> None:
+    """Links objects by a link script, with the compiler's own library (divisions, products of 64 bits).
+
+    Args:
+        objects: What `compile_c` wrote.
+        script: The link script; its ENTRY and KEEPs, and what they use, are what is kept.
+        core: What they were compiled for.
+        compiler: What compiled them.
         elf: The file to write.
 
     Raises:
-        CompileError: The compiler or linker refused.
+        CompileError: The linker refused.
         MissingProgram: It is not there.
     """
+    # -O3 chooses how zig builds its library.
+    flags = ["-O3", "-Wl,--gc-sections", f"-Wl,-T,{script}", "-o", str(elf), str(objects)]
+    _run(core, compiler, [*flags, *(["-lgcc"] if compiler == "gcc" else [])])
+
+
+def version(compiler: Compiler) -> str:
+    """Name and version, for reports and generated files.
+
+    Raises:
+        MissingProgram: It is not there.
+    """
+    if compiler == "gcc":
+        return f"arm-none-eabi-gcc {find_gcc().version}"
+    try:
+        return f"zig cc {importlib.metadata.version('ziglang')}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingProgram("the Python package ziglang is absent", hint="pip install 'leanedge[mcu]'") from error
+
+
+def _run(core: Core, compiler: Compiler, arguments: Sequence[str]) -> None:
     start, environment = _command(core, compiler)
-    command = [
-        *start,
-        *_FLAGS,
-        f"-I{resources.folder('targets') / '_c' / 'kernels'}",
-        "-Wl,--gc-sections",
-        f"-Wl,-T,{script}",
-        "-o",
-        str(elf),
-        *(str(source) for source in (*sources, Path(__file__).with_name("memory.c"))),
-        *(["-lgcc"] if compiler == "gcc" else []),
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*start, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise CompileError(f"{compiler} refused: {_first_errors(done.stderr)}", where=str(sources[0]))
+        raise CompileError(f"{compiler} refused: {_first_errors(done.stderr)}")
 
 
 def _command(core: Core, compiler: Compiler) -> tuple[list[str], Mapping[str, str]]:

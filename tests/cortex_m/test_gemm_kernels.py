@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers import assert_exact, conv, made
+from layers import assert_exact, conv, fully_connected, made
+from leanedge.targets.cortex_m.kernels.convolution import convolution_int8, convolution_int16
+from leanedge.targets.cortex_m.kernels.fully_connected import (
+    fully_connected_int8,
+    fully_connected_int8_compact,
+    fully_connected_int16,
+)
 from leanedge.targets.cortex_m.kernels.pointwise import pointwise_int8, pointwise_int16
 
 from leanedge.program.types import Dense
 
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
 POINTWISE = (pointwise_int16, pointwise_int8)
+CONVOLUTION = (convolution_int16, convolution_int8)
+FULLY_CONNECTED = (fully_connected_int16, fully_connected_int8, fully_connected_int8_compact)
 
 ACTIVATIONS = st.sampled_from(
     [("relu", -128), ("relu", -90), ("none", 5), ("none", -128), ("relu6", -128), ("relu_n1_to_1", 10)]
@@ -77,3 +85,78 @@ def test_weights_of_minus_128_that_one_half_word_cannot_hold():
 
 def test_a_core_without_dsp_is_offered_none():
     assert not made(conv((1, 4, 8), 4), POINTWISE, "cortex-m0plus", "p")
+
+
+@st.composite
+def convolutions(draw):
+    high, wide = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    down, across = (draw(st.integers(1, 2)) if size > 1 else 1 for size in (high, wide))
+    reach, breadth = (high - 1) * down + 1, (wide - 1) * across + 1
+    pads = draw(st.sampled_from([(0, 0, 0, 0), (high // 2, reach - 1, breadth // 2, wide // 2)]))
+    activation, zero = draw(ACTIVATIONS)
+    return conv(
+        (reach + draw(st.integers(0, 5)), breadth + draw(st.integers(0, 5)), draw(st.integers(1, 6))),
+        draw(st.integers(1, 9)),
+        kernel=(high, wide),
+        strides=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        dilations=(down, across),
+        pads=pads,
+        activation=activation,
+        zero=zero,
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+@given(st.lists(convolutions(), min_size=8, max_size=8))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_convolution(programs):
+    programs = [*programs, conv((5, 6, 2), 3, kernel=(2, 3), pads=(1, 0, 1, 1))]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, CONVOLUTION, "cortex-m4", f"c{n}")]
+    assert_exact(offers, "cortex-m4")
+
+
+@pytest.mark.parametrize("core", DSP_CORES)
+def test_first_convolutions_and_strided_ones(core):
+    programs = [
+        conv((49, 10, 1), 64, kernel=(10, 4), strides=(2, 2), pads=(4, 5, 1, 1)),
+        conv((24, 24, 3), 8, kernel=(3, 3), strides=(2, 2), pads=(0, 1, 0, 1)),
+        conv((8, 8, 16), 32, kernel=(3, 3), strides=(2, 2), pads=(0, 1, 0, 1)),
+        conv((9, 7, 16), 12, strides=(2, 2), activation="none", zero=-17),
+    ]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, CONVOLUTION, core, f"c{n}")]
+    assert len(offers) == 8
+    assert_exact(offers, core)
+
+
+def test_a_grouped_convolution_and_one_of_a_single_pixel_are_left_to_others():
+    assert not made(conv((3, 3, 2), 4, kernel=(3, 3)), CONVOLUTION, "cortex-m4", "c")
+
+
+@given(st.lists(st.tuples(st.integers(1, 150), st.integers(1, 13), ACTIVATIONS), min_size=8, max_size=8))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_fully_connected(shapes):
+    programs = [fully_connected(depth, n, activation=a, zero=z, seed=depth) for depth, n, (a, z) in shapes]
+    programs += [conv((1, 1, depth), n, activation=a, zero=z, seed=n) for depth, n, (a, z) in shapes[:3]]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, FULLY_CONNECTED, "cortex-m4", f"f{n}")]
+    assert_exact(offers, "cortex-m4")
+
+
+@pytest.mark.parametrize("core", DSP_CORES)
+def test_fully_connected_of_an_autoencoder(core):
+    programs = [
+        fully_connected(640, 128, activation="relu", zero=-128),
+        fully_connected(128, 128, activation="relu", zero=-128),
+        fully_connected(128, 128, activation="relu", zero=-128, seed=1),
+        fully_connected(8, 130),
+    ]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, FULLY_CONNECTED, core, f"f{n}")]
+    assert len(offers) == 12
+    assert_exact(offers, core)
+    # One scale for all channels: four bytes a channel are all that the weights do not account for.
+    assert made(programs[0], FULLY_CONNECTED[1:2], core, "f")[0].constant_bytes <= 640 * 128 + 4 * 128 + 16
+
+
+def test_layers_of_one_shape_share_their_code():
+    programs = [fully_connected(64, 8, activation="relu", zero=-128, seed=seed) for seed in (1, 2)]
+    sources = {made(p, FULLY_CONNECTED[:1], "cortex-m4", f"f{n}")[0].source for n, p in enumerate(programs)}
+    assert len(sources) == 1

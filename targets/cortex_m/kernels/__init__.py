@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .convolution import convolution_int8, convolution_int16
+from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .pointwise import pointwise_int8, pointwise_int16
 
 if TYPE_CHECKING:
@@ -14,5 +16,10 @@ __all__ = ["KERNELS"]
 KERNELS: tuple[KernelMaker, ...] = (
     pointwise_int16,
     pointwise_int8,
+    convolution_int16,
+    convolution_int8,
+    fully_connected_int16,
+    fully_connected_int8,
+    fully_connected_int8_compact,
 )
 """Each is asked for each layer; the order breaks ties."""

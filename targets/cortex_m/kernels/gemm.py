@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .gather import Gather
     from .requantize import Requantization
 
-__all__ = ["Pixels", "WeightBits", "Weights", "packed_weights", "two_pixel_gemm"]
+__all__ = ["Pixels", "WeightBits", "Weights", "channel_words", "packed_weights", "split_sums", "two_pixel_gemm"]
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +51,7 @@ class Weights:
         pairs: Pairs of 16-bit activations that a window makes.
         requantization: From sums to int8.
         stream: int32, everything in the order of use.
+        shared_words: Whether all channels are requantized by the same words, which stand first.
     """
 
     bits: WeightBits
@@ -58,10 +59,11 @@ class Weights:
     pairs: int
     requantization: Requantization
     stream: Array
+    shared_words: bool
 
 
 def packed_weights(
-    layer: WeightedLayer, pairs: Sequence[tuple[int | None, int | None]], bits: WeightBits, group: int = 4
+    layer: WeightedLayer, pairs: Sequence[tuple[int | None, int | None]], bits: WeightBits, may_share: bool = False
 ) -> Weights | None:
     """The stream of a conv_2d or fully_connected, or None where its numbers do not fit.
 
@@ -69,7 +71,7 @@ def packed_weights(
         layer: The layer.
         pairs: Index in the window of the low and high half of each pair of activations.
         bits: How wide the weights are in flash.
-        group: Channels at a time.
+        may_share: Whether words of the requantization that are the same for all channels may stand once, in front.
     """
     matrix = layer.weights.reshape(len(layer.weights), -1).astype(np.int64)
     padded = np.concatenate([matrix, np.zeros((len(matrix), 1), np.int64)], axis=1)
@@ -90,17 +92,18 @@ def packed_weights(
         if (room < 8).any() or (lanes < -32768).any():
             return None
     bias = layer.folded_bias.astype(np.int64)
-    parts: list[Array] = []
-    for start in range(0, len(matrix), group):
-        chosen = slice(start, start + group)
+    shared = may_share and found.uniform
+    parts: list[Array] = [found.words[0]] if shared else []
+    for start in range(0, len(matrix), 4):
+        chosen = slice(start, start + 4)
         if bits == 16:
             scale = np.int64(1) << found.prescale[chosen]
             starts, words = bias[chosen] * scale, _lanes(halves[chosen] * scale[:, None, None])
         else:
             starts, words = _two_in_one(bias[chosen], halves[chosen], found.prescale[chosen])
-        parts += [starts, words.T.reshape(-1), found.words[chosen].reshape(-1)]
+        parts += [starts, words.T.reshape(-1)] + ([] if shared else [found.words[chosen].reshape(-1)])
     stream = np.concatenate([part.astype(np.int64) for part in parts])
-    return Weights(bits, len(matrix), len(pairs), found, _wrapped(stream))
+    return Weights(bits, len(matrix), len(pairs), found, _wrapped(stream), shared)
 
 
 def _bits_of_room(sums: Array) -> Array:
@@ -256,7 +259,7 @@ class _TwoPixels:
         return lines
 
     def _group_words(self, channels: int) -> int:
-        words = channels if self.weights.bits == 16 else (channels + 1) // 2
+        words = len(channel_words(channels, self.weights.bits))
         last = int(self.weights.requantization.words.shape[1])
         return channels + words * self.weights.pairs + channels * last
 
@@ -268,7 +271,7 @@ class _TwoPixels:
         lines = [load_words("r8", first)]
         fresh = set(range(channels))
         waiting: list[str] = []
-        plan = _two_channel_words(channels) if self.weights.bits == 8 else [(c,) for c in range(channels)]
+        plan = channel_words(channels, self.weights.bits)
         left = len(plan) * self.weights.pairs
         for pair in range(self.weights.pairs):
             loaded = False
@@ -289,7 +292,7 @@ class _TwoPixels:
                     lines.append(f"smlad {second[channel]}, lr, {register}, {start}")
                     lines.append(f"smlad {first[channel]}, r12, {register}, {first[channel]}")
         if self.weights.bits == 8:
-            lines += _split(channels, (first, second), min(int(self.weights.requantization.prescale[0]), 8))
+            lines += split_sums(channels, (first, second), min(int(self.weights.requantization.prescale[0]), 8))
         sums = list(zip(first, second, strict=True))
         return [*lines, *self.weights.requantization.instructions("r8", sums, ["r9", "r10", "r11", "r12", "lr"])]
 
@@ -315,16 +318,16 @@ class _TwoPixels:
         return [*lines, f"str r0, [sp, #{self.left}]", "bne.w 1b"]
 
 
-def _two_channel_words(channels: int) -> list[tuple[int, ...]]:
-    """The channels in each 8-bit word: (low, high), a last odd one alone."""
-    even = channels // 2 * 2
+def channel_words(channels: int, bits: WeightBits) -> list[tuple[int, ...]]:
+    """The channels in each word of a pair of activations; two are (low, high), a last odd one is alone."""
+    even = channels // 2 * 2 if bits == 8 else 0
     return [*((c, c + 1) for c in range(0, even, 2)), *((c,) for c in range(even, channels))]
 
 
-def _split(channels: int, windows: Sequence[Sequence[str]], prescale: int) -> list[str]:
+def split_sums(channels: int, windows: Sequence[Sequence[str]], prescale: int) -> list[str]:
     """From the sums of 256 a + b and of b to those of a and b, times 2^prescale."""
     lines = []
-    for low, high in (word for word in _two_channel_words(channels) if len(word) == 2):
+    for low, high in (word for word in channel_words(channels, 8) if len(word) == 2):
         for sums in windows:
             lines.append(f"sub {sums[high]}, {sums[high]}, {sums[low]}")
             if prescale < 8:

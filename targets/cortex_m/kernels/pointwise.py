@@ -49,7 +49,7 @@ def _pointwise(layer: Layer, bits: WeightBits) -> Kernel | None:
         call=f"{name}({{input0}}, {stream}, {{output0}});",
         constants=(Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),),
         source=naked_function(name, parameters, note, lines),
-        leads=(max(pixel * (outputs - depth) for pixel in range(2, count + 1, 2)),),
+        leads=(max((pixel * (outputs - depth) for pixel in range(2, count, 2)), default=-count * depth),),
     )
 
 

@@ -83,16 +83,28 @@ class Requantization:
         result = np.clip(np.clip(total >> right, -128, 127), self.low, self.high)
         return np.where(fits & _is_int32(total), result, 1000)
 
-    def instructions(self, stream: str, sums: Sequence[Sequence[str]], free: Sequence[str]) -> list[str]:
+    @property
+    def uniform(self) -> bool:
+        """Whether all channels have the same words."""
+        return bool((self.words == self.words[0]).all())
+
+    def instructions(
+        self, stream: str, sums: Sequence[Sequence[str]], free: Sequence[str], shared_at: int | None = None
+    ) -> list[str]:
         """Requantizes in place.
 
         Args:
             stream: Register that points to the words; ends behind them.
             sums: For each channel the registers of its sums.
             free: Five registers in rising order, all above `stream` in the list of registers.
+            shared_at: Where the stack holds the words of all channels, instead of the stream.
         """
         lines: list[str] = []
         one, two, three, four, spare = free
+        if shared_at is not None:
+            words = range(self.words.shape[1])
+            lines = [f"ldr {free[word]}, [sp, #{shared_at + 4 * word}]" for word in words]
+            return lines + [line for part in sums for r in part for line in self._one(r, one, two, free, spare)]
         at_once = 2 if self.words.shape[1] == 2 else 1
         for start in range(0, len(sums), at_once):
             part = sums[start : start + at_once]
@@ -234,12 +246,14 @@ def _floor(
     prescale = np.clip(np.where(constant, 0, 1 + shift + power), *limits)
     ideal = layer.multiplier * 2.0 ** np.clip(1 + shift + power - prescale, -60, 0)
     offset = 2.0 ** (shift - 1.0 - right) + np.where(right > 0, 2.0 ** (shift - 1), 0) + layer.output_zero * 2.0**shift
-    best, done = np.zeros((len(power), 2), np.int32), np.zeros(len(power), bool)
+    formula = np.stack([np.floor(ideal), np.floor(offset)], axis=1)
     # Where the multiplier or the constant is not whole, a neighbour often has the same steps.
-    for up, more in ((0, 0), (1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, 0), (2, 0), (-1, 1), (2, -1)):
-        words = np.stack([np.floor(ideal) + up, np.floor(offset) + more], axis=1)
-        words = np.where(constant[:, None], np.stack([0 * result, result << shift], axis=1), words)
-        words = np.clip(words, INT32_MIN, INT32_MAX).astype(np.int32)
+    near = ((0, 0), (1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, 0), (2, 0), (-1, 1), (2, -1))
+    tries = [formula + neighbour for neighbour in near]
+    tries.insert(1, np.where(constant[:, None], np.stack([0 * result, result << shift], axis=1), tries[1]))
+    best, done = np.zeros((len(power), 2), np.int32), np.zeros(len(power), bool)
+    for one in tries:
+        words = np.clip(one, INT32_MIN, INT32_MAX).astype(np.int32)
         tried = Requantization("floor", prescale, words, shift, layer.low, layer.high)
         agrees = _agrees(tried, reached, thresholds, layer)
         best = np.where((agrees & ~done)[:, None], words, best)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from leanedge.compress.types import TensorQuant
     from leanedge.program.types import Activation, Kind, ProgramOperator, ProgramTensor
 
-__all__ = ["INTEGER_KERNELS", "LAYER_OUTPUTS", "Arithmetic", "Kernel", "LayerOutput"]
+__all__ = ["INTEGER_KERNELS", "LAYER_OUTPUTS", "Arithmetic", "Kernel", "LayerOutput", "bilinear_places"]
 
 Array = np.ndarray[Any, Any]
 
@@ -329,8 +329,8 @@ def _resize_bilinear(
     options = operator.options
     assert isinstance(options, ResizeOptions)
     source, out = inputs[0].shape, outputs[0].shape
-    y0, y1, fy = _places(source[1], out[1], options)
-    x0, x1, fx = _places(source[2], out[2], options)
+    y0, y1, fy = bilinear_places(source[1], out[1], options)
+    x0, x1, fx = bilinear_places(source[2], out[2], options)
     image = arrays[0].astype(np.int64)
     fy, fx = fy[None, :, None, None], fx[None, None, :, None]
     upper = image[:, y0][:, :, x0] * (1024 - fx) + image[:, y0][:, :, x1] * fx
@@ -340,7 +340,7 @@ def _resize_bilinear(
     return np.asarray(np.where(total >= 0, total >> 20, -((-total) >> 20)).astype(np.int8))
 
 
-def _places(size: int, out: int, options: ResizeOptions) -> tuple[Array, Array, Array]:
+def bilinear_places(size: int, out: int, options: ResizeOptions) -> tuple[Array, Array, Array]:
     """Both neighbours of each output position, and the weight of the second in 1/1024."""
     if options.align_corners and out > 1:
         step = (1024 * (size - 1) + (out - 1) // 2) // (out - 1)

@@ -19,7 +19,7 @@ from leanedge.program.types import (
 if TYPE_CHECKING:
     from leanedge.program.types import ProgramOperator, ProgramTensor
 
-__all__ = ["MOVING_KINDS", "move"]
+__all__ = ["MOVING_KINDS", "move", "nearest_places", "pad_value"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +36,7 @@ def move(
     if isinstance(options, PadOptions):
         if options.mode == "reflect":
             return [np.pad(array, options.pads, mode="reflect")]
-        return [np.pad(array, options.pads, constant_values=_fill(options, inputs[0]))]
+        return [np.pad(array, options.pads, constant_values=pad_value(options, inputs[0]))]
     if isinstance(options, TransposeOptions):
         return [np.ascontiguousarray(array.transpose(options.permutation))]
     if isinstance(options, ConcatenationOptions):
@@ -50,15 +50,16 @@ def move(
         )
         return [np.ascontiguousarray(array[index])]
     if isinstance(options, ResizeOptions):
-        rows = _nearest(inputs[0].shape[1], outputs[0].shape[1], options)
-        columns = _nearest(inputs[0].shape[2], outputs[0].shape[2], options)
+        rows = nearest_places(inputs[0].shape[1], outputs[0].shape[1], options)
+        columns = nearest_places(inputs[0].shape[2], outputs[0].shape[2], options)
         return [array[:, rows][:, :, columns]]
     if isinstance(options, GatherOptions):
         return [np.take(array, arrays[1], axis=options.axis)]
     return [array.reshape(outputs[0].shape)]
 
 
-def _fill(options: PadOptions, tensor: ProgramTensor) -> float:
+def pad_value(options: PadOptions, tensor: ProgramTensor) -> float:
+    """What a pad writes, in the tensor's own type."""
     if tensor.quant is not None:
         if options.value is None:
             return int(np.iinfo(tensor.dtype).min)
@@ -66,7 +67,7 @@ def _fill(options: PadOptions, tensor: ProgramTensor) -> float:
     return float(np.finfo(np.float32).min) if options.value is None else options.value
 
 
-def _nearest(size: int, out: int, options: ResizeOptions) -> Array:
+def nearest_places(size: int, out: int, options: ResizeOptions) -> Array:
     """Rows that are copied; TensorFlow Lite reckons in float32."""
     if options.align_corners and out > 1:
         step = np.float32(size - 1) / np.float32(out - 1)

@@ -1,0 +1,151 @@
+"""``<name>.c``: parameters of each layer, then run() as one call a layer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from leanedge.export.c_source.layers import describe
+from leanedge.export.c_source.text import C_TYPES, comment, identifier, opening
+from leanedge.program.arena.views import relations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from leanedge.export.c_source.interface import Interface, ModelNotes
+    from leanedge.export.c_source.kernel import Kernel
+    from leanedge.program.arena import ArenaPlan
+    from leanedge.program.types import Program, ProgramOperator
+
+__all__ = ["is_free", "model_text"]
+
+_WIDTH = 110
+
+
+def model_text(
+    program: Program,
+    kernels: Sequence[Kernel],
+    plan: ArenaPlan,
+    interface: Interface,
+    notes: ModelNotes,
+    library: Mapping[str, str],
+) -> str:
+    """``<name>.c``; `kernels` one an operator, in order."""
+    stem = interface.stem
+    names = _tensor_names(program, interface)
+    includes = [f'#include "{stem}.h"', "", f'#include "{stem}_weights.h"']
+    includes += [f'#include "{file}"' for file in library if file.endswith(".h") and file in _public(kernels)]
+    places = [
+        f'    {names[tensor]} = {plan.offsets[tensor]}, /* {_shape(program, tensor)} "{comment(tensor, 60)}" */'
+        for tensor in names
+    ]
+    parameters = []
+    for index, (operator, kernel) in enumerate(zip(program.operators, kernels, strict=True)):
+        if kernel.source and not is_free(program, operator, plan):
+            parameters.append(f"/* {index}: {describe(program, operator, kernel)[0]} */\n{kernel.source.strip()}\n")
+    steps = [
+        _step(program, index, operator, kernels[index], plan, names) for index, operator in enumerate(program.operators)
+    ]
+    idle = all(is_free(program, operator, plan) for operator in program.operators)
+    return "\n".join(
+        [
+            opening(f"Model {stem}: {len(program.operators)} layers in {plan.arena_bytes} bytes", notes.made_from),
+            *includes,
+            "",
+            f"/* Where each tensor lies in the arena, in bytes: {plan.proof}. */",
+            "enum {",
+            *places,
+            "};",
+            "",
+            *parameters,
+            f"void {stem}_init({stem}_model *model, void *arena)",
+            "{",
+            "    model->arena = (uint8_t *)arena;",
+            f"    {stem}_reset(model);",
+            "}",
+            "",
+            f"void {stem}_reset({stem}_model *model)",
+            "{",
+            "    (void)model; /* this model keeps nothing from one run to the next */",
+            "}",
+            "",
+            f"void {stem}_run({stem}_model *model)",
+            "{",
+            "    (void)model; /* every output is where it was written */"
+            if idle
+            else "    uint8_t *const arena = model->arena;",
+            "\n".join(steps),
+            "}",
+            "",
+        ]
+    )
+
+
+def is_free(program: Program, operator: ProgramOperator, plan: ArenaPlan) -> bool:
+    """Whether the plan has put an operator's outputs where they need not be computed."""
+    shared = relations(program, operator)
+    covered = {name for view, whole, _ in shared for name in (view, whole)}
+    whole_operator = covered.issuperset((*operator.inputs, *operator.outputs))
+    return (
+        bool(shared)
+        and whole_operator
+        and all(plan.offsets[view] == plan.offsets[whole] + offset for view, whole, offset in shared)
+    )
+
+
+def _public(kernels: Sequence[Kernel]) -> set[str]:
+    headers = {file for kernel in kernels for file in kernel.library if file.endswith(".h")}
+    return headers | ({"leanedge_kernels.h"} if any(kernel.library for kernel in kernels) else set())
+
+
+def _tensor_names(program: Program, interface: Interface) -> dict[str, str]:
+    """Tensor -> its enumerator, in the order of first use."""
+    order = [port.tensor for port in program.inputs]
+    order += [name for operator in program.operators for name in (*operator.inputs, *operator.outputs)]
+    order += [port.tensor for port in program.outputs]
+    names: dict[str, str] = {}
+    for tensor in order:
+        if tensor not in names and program.tensors[tensor].data is None:
+            made = identifier(f"{interface.stem}_at_{identifier(tensor)}".lower(), [n.lower() for n in names.values()])
+            names[tensor] = made.upper()
+    return names
+
+
+def _shape(program: Program, tensor: str) -> str:
+    found = program.tensors[tensor]
+    return f"{found.dtype} {'x'.join(map(str, found.shape)) or 'scalar'}"
+
+
+def _step(
+    program: Program,
+    index: int,
+    operator: ProgramOperator,
+    kernel: Kernel,
+    plan: ArenaPlan,
+    names: Mapping[str, str],
+) -> str:
+    title, work = describe(program, operator, kernel)
+    if is_free(program, operator, plan):
+        return f"\n    /* {index}: {title}\n     * {work.partition('; kernel')[0]}; the same memory: nothing to do. */"
+    fields = {
+        f"input{n}": f"(const {_address(program, name, names)}"
+        for n, name in enumerate(operator.inputs)
+        if program.tensors[name].data is None
+    }
+    fields |= {f"output{n}": f"({_address(program, name, names)}" for n, name in enumerate(operator.outputs)}
+    if index in plan.scratch:
+        fields["scratch"] = f"(void *)(arena + {plan.scratch[index]})"
+
+    def filled(found: re.Match[str]) -> str:
+        return fields[found[1]]
+
+    call = re.sub(r"\{(input\d+|output\d+|scratch)\}", filled, kernel.call).strip()
+    if "\n" not in call and len(call) > _WIDTH:
+        head, _, arguments = call.partition("(&")
+        call = f"{head}(\n    &{arguments}" if arguments else call
+    lines = "\n".join(f"    {line}" for line in call.splitlines())
+    return f"\n    /* {index}: {title}\n     * {work}. */\n{lines}"
+
+
+def _address(program: Program, tensor: str, names: Mapping[str, str]) -> str:
+    return f"{C_TYPES[program.tensors[tensor].dtype]} *)(arena + {names[tensor]})"

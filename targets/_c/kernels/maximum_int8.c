@@ -1,0 +1,13 @@
+/* maximum of int8. SPDX-License-Identifier: 0BSD */
+#include "leanedge_pairs.h"
+
+static int8_t combine(const void *parameters, int8_t left, int8_t right)
+{
+    (void)parameters;
+    return left > right ? left : right;
+}
+
+void leanedge_maximum_int8(const leanedge_pairs *p, const int8_t *left, const int8_t *right, int8_t *output)
+{
+    leanedge_for_each_pair(p, left, right, output, combine, NULL);
+}

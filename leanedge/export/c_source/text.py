@@ -33,37 +33,9 @@ C_TYPES: Mapping[str, str] = {
 
 _WIDTH = 112
 
-_RESERVED = frozenset(
-    [
-        "assert",
-        "complex",
-        "ctype",
-        "errno",
-        "fenv",
-        "float",
-        "inttypes",
-        "iso646",
-        "limits",
-        "locale",
-        "math",
-        "setjmp",
-        "signal",
-        "stdarg",
-        "stdbool",
-        "stddef",
-        "stdint",
-        "stdio",
-        "stdlib",
-        "string",
-        "tgmath",
-        "time",
-        "wchar",
-        "wctype",
-        "main",
-        "leanedge_kernels",
-        "leanedge_fixed_point",
-        "leanedge_pairs",
-    ]
+_RESERVED = (
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef "
+    "stdint stdio stdlib string tgmath time wchar wctype main leanedge_kernels leanedge_fixed_point leanedge_pairs"
 )
 """Names of C's own headers and of files that stand beside a model's."""
 
@@ -94,7 +66,7 @@ def file_stem(name: str) -> str:
     stem = identifier(name)
     if stem[0].isdigit():
         stem = f"model_{stem}"
-    return f"{stem}_model" if stem in _RESERVED else stem
+    return f"{stem}_model" if stem in _RESERVED.split() else stem
 
 
 def comment(text: str, limit: int = 80) -> str:

@@ -29,6 +29,10 @@ class Demand(Protocol):
     def leads(self) -> tuple[int | None, ...]:
         """For each input that is not constant: the least input address - output address at which both may overlap."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether they may overlap at exactly these distances and no greater one."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -56,10 +60,12 @@ class Problem:
     Attributes:
         groups: Pieces whose distances are fixed (views and what they view), most groups being one piece.
         leads: (input, output) -> least input address - output address where both may overlap.
+        exact: Those pairs that may overlap at this very distance only.
     """
 
     groups: tuple[tuple[Piece, ...], ...]
     leads: Mapping[tuple[str | int, str | int], int]
+    exact: frozenset[tuple[str | int, str | int]] = frozenset()
 
     def used(self, bases: Sequence[int]) -> int:
         """What a placing takes."""
@@ -78,23 +84,33 @@ class Problem:
         for n, group in enumerate(self.groups):
             for m in range(n + 1, len(self.groups)):
                 intervals = [
-                    self._interval(piece, other)
+                    interval
                     for piece in group
                     for other in self.groups[m]
                     if piece.first <= other.last and other.first <= piece.last and piece.size and other.size
+                    for interval in self._intervals(piece, other)
                 ]
                 if intervals:
                     found[n, m] = _merged(intervals)
         return found
 
-    def _interval(self, piece: Piece, other: Piece) -> tuple[int, int]:
+    def _intervals(self, piece: Piece, other: Piece) -> list[tuple[int, int]]:
+        """What base of the piece's group - base of the other's must not be."""
         shift = other.start - piece.start
-        return shift - self._apart(other, piece), shift + self._apart(piece, other)
-
-    def _apart(self, upper: Piece, lower: Piece) -> int:
-        """Least address of `upper` - address of `lower`, `upper` being the higher one."""
-        lead = self.leads.get((upper.name, lower.name))
-        return lower.size if lead is None else min(lower.size, lead)
+        below, above = -piece.size, other.size
+        if (piece.name, other.name) in self.leads:
+            lead = self.leads[piece.name, other.name]
+            found = [(below, min(lead, above))]
+            if (piece.name, other.name) in self.exact:
+                found.append((max(lead, below), above))
+        elif (other.name, piece.name) in self.leads:
+            lead = -self.leads[other.name, piece.name]
+            found = [(max(lead, below), above)]
+            if (other.name, piece.name) in self.exact:
+                found.append((below, min(lead, above)))
+        else:
+            found = [(below, above)]
+        return [(shift + start, shift + end) for start, end in found]
 
     def lower_bound(self) -> int:
         """What any placing takes at the fullest operator.
@@ -154,13 +170,17 @@ def build_problem(program: Program, demands: Mapping[int, Demand], alignment: in
         members[top].append(Piece(name, start // alignment, -(-tensor.nbytes // alignment), tensor.first, tensor.last))
     groups = [tuple(group) for group in members.values()]
     leads: dict[tuple[str | int, str | int], int] = {}
+    exact: set[tuple[str | int, str | int]] = set()
     for index, demand in demands.items():
         if demand.scratch_bytes:
             groups.append((Piece(index, 0, -(-demand.scratch_bytes // alignment), index, index),))
         for pair, lead in _leads(program, index, demand).items():
-            if alive[pair[0]].last == index and alive[pair[1]].first == index:
+            dies_here = alive[pair[0]].last == index and alive[pair[1]].first == index
+            if dies_here and not (demand.exact and lead % alignment):
                 leads[pair] = -(-lead // alignment)
-    return Problem(tuple(groups), leads)
+                if demand.exact:
+                    exact.add(pair)
+    return Problem(tuple(groups), leads, frozenset(exact))
 
 
 def _leads(program: Program, index: int, demand: Demand) -> dict[tuple[str, str], int]:
@@ -175,6 +195,6 @@ def _leads(program: Program, index: int, demand: Demand) -> dict[tuple[str, str]
     for name in inputs:
         wanted = [lead for other, lead in zip(inputs, demand.leads, strict=True) if other == name]
         known = [lead for lead in wanted if lead is not None]
-        if len(known) == len(wanted):
+        if len(known) == len(wanted) and not (demand.exact and len(set(known)) > 1):
             found[name, operator.output] = max(known)
     return found

@@ -11,7 +11,9 @@ void leanedge_fully_connected_int8(const leanedge_fully_connected *p, const int8
             for (int32_t i = 0; i < p->depth; ++i) {
                 total += input[i] * weights[i];
             }
-            *output++ = leanedge_requantize(total, p->multiplier, p->power, p->output_zero, p->low, p->high);
+            const int32_t factor = out * p->factor_step;
+            *output++ = leanedge_requantize(total, p->multiplier[factor], p->power[factor], p->output_zero, p->low,
+                                            p->high);
         }
     }
 }

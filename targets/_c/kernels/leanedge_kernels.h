@@ -42,12 +42,14 @@ void leanedge_conv_2d_int8(const leanedge_conv *p, const int8_t *input, int8_t *
 void leanedge_depthwise_conv_2d_int8(const leanedge_conv *p, const int8_t *input, int8_t *output);
 void leanedge_transpose_conv_int8(const leanedge_conv *p, const int8_t *input, int8_t *output);
 
-/* Weights (output, depth); bias - input_zero x (sum of the row's weights). */
+/* Weights (output, depth); bias - input_zero x (sum of the row's weights); one factor an output, or one for all. */
 typedef struct {
     int32_t rows, depth, outputs;
     const int8_t *weights;
     const int32_t *bias;
-    int32_t multiplier, power;
+    const int32_t *multiplier;
+    const int8_t *power;
+    int32_t factor_step; /* 1: a factor for each output; 0: the first for all */
     int32_t output_zero, low, high;
 } leanedge_fully_connected;
 

@@ -28,9 +28,13 @@ def make_fully_connected(layer: Layer) -> Kernel | None:
         return None
     _, rows, depth = numbers.input_shape
     outputs = numbers.output_shape[2]
+    same = len(set(zip(numbers.multiplier.tolist(), numbers.power.tolist(), strict=True))) == 1
+    factors = 1 if same else outputs
     constants = (
         Constant(f"{layer.prefix}_weights", numbers.weights, "weights, (output, input)"),
         Constant(f"{layer.prefix}_bias", numbers.folded_bias.astype(np.int32), "bias - input zero x sum of weights"),
+        Constant(f"{layer.prefix}_multiplier", numbers.multiplier[:factors].astype(np.int32), "factor of the outputs"),
+        Constant(f"{layer.prefix}_power", numbers.power[:factors].astype(np.int8), "and its power of two"),
     )
     fields = {
         "rows": rows,
@@ -38,8 +42,9 @@ def make_fully_connected(layer: Layer) -> Kernel | None:
         "outputs": outputs,
         "weights": constants[0].name,
         "bias": constants[1].name,
-        "multiplier": numbers.multiplier[0],
-        "power": numbers.power[0],
+        "multiplier": constants[2].name,
+        "power": constants[3].name,
+        "factor_step": factors > 1,
         "output_zero": numbers.output_zero,
         "low": numbers.low,
         "high": numbers.high,

@@ -135,3 +135,44 @@ def assert_exact(offers: Sequence[tuple[Program, Kernel]], core: str) -> list[Ke
             expected = simulate_tensors(trial.program, dict(zip(names, arrays, strict=True)))["y"]
             np.testing.assert_array_equal(result, expected, err_msg=what)
     return list(seen)
+
+
+def depthwise(
+    image: tuple[int, int, int],
+    *,
+    kernel: tuple[int, int] = (3, 3),
+    strides: tuple[int, int] = (1, 1),
+    dilations: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] | None = None,
+    multiplier: int = 1,
+    activation: Activation = "relu",
+    zero: int = -128,
+    largest: int = 127,
+    spread: float = 0.3,
+    seed: int = 0,
+) -> Program:
+    """A depthwise_conv_2d as `conv`; without `pads` its output is as large as its input over the stride."""
+    rng = np.random.default_rng(seed)
+    height, width, depth = image
+    outputs = depth * multiplier
+    if pads is None:
+        pads = (*_same(height, kernel[0], strides[0], dilations[0]), *_same(width, kernel[1], strides[1], dilations[1]))
+    weights = rng.integers(-largest, largest + 1, (1, *kernel, outputs)).astype(np.int8)
+    scales = 0.005 * 2 ** (rng.normal(size=outputs) * spread)
+    rows = (height + pads[0] + pads[1] - (kernel[0] - 1) * dilations[0] - 1) // strides[0] + 1
+    columns = (width + pads[2] + pads[3] - (kernel[1] - 1) * dilations[1] - 1) // strides[1] + 1
+    return one_layer(
+        "depthwise_conv_2d",
+        [((1, height, width, depth), quant(0.02, int(rng.integers(-128, 128))))],
+        ((1, rows, columns, outputs), quant(0.02 * 0.005 * largest * np.sqrt(kernel[0] * kernel[1]) / 4, zero)),
+        ConvOptions(strides, dilations, pads, activation),
+        [
+            (weights, quant(scales, 0, 3)),
+            (rng.integers(-3000, 3000, outputs).astype(np.int32), quant(0.02 * scales, 0, 0, "int32")),
+        ],
+    )
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .convolution import convolution_int8, convolution_int16
+from .depthwise import depthwise_planes, depthwise_strips
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .pointwise import pointwise_int8, pointwise_int16
+from .winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
 
 if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import KernelMaker
@@ -21,5 +23,10 @@ KERNELS: tuple[KernelMaker, ...] = (
     fully_connected_int16,
     fully_connected_int8,
     fully_connected_int8_compact,
+    depthwise_planes,
+    depthwise_strips,
+    winograd_4x4,
+    winograd_4x4_lean,
+    winograd_2x2,
 )
 """Each is asked for each layer; the order breaks ties."""

@@ -115,6 +115,15 @@ class Requantization:
                     lines += self._one(r, multiplier, constant, free, spare)
         return lines
 
+    def one_channel(self, sums: Sequence[str], free: Sequence[str]) -> list[str]:
+        """Requantizes sums of one channel in place, whose words are in registers already.
+
+        Args:
+            sums: Registers.
+            free: The registers of the channel's words, then one that is lost (for ``floor`` it may be absent).
+        """
+        return [line for r in sums for line in self._one(r, free[0], free[1], free, free[-1])]
+
     def _one(self, r: str, multiplier: str, constant: str, free: Sequence[str], spare: str) -> list[str]:
         shifted = f", asr #{self.shift}" if self.shift else ""
         if self.form == "floor":

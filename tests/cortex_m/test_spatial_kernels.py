@@ -1,0 +1,158 @@
+"""Kernels that go through images in planes and tiles, on emulated cores, against the reference."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from layers import assert_exact, conv, depthwise, made
+from leanedge.targets.cortex_m.kernels.depthwise import depthwise_planes, depthwise_strips
+from leanedge.targets.cortex_m.kernels.winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
+
+DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
+DEPTHWISE = (depthwise_planes, depthwise_strips)
+WINOGRAD = (winograd_4x4, winograd_4x4_lean, winograd_2x2)
+
+ACTIVATIONS = st.sampled_from(
+    [("relu", -128), ("relu", -90), ("none", 5), ("none", -128), ("relu6", -128), ("relu_n1_to_1", 10)]
+)
+QUIET = list(HealthCheck)
+
+
+def _numbers(draw):
+    activation, zero = draw(ACTIVATIONS)
+    return {
+        "activation": activation,
+        "zero": zero,
+        "largest": draw(st.sampled_from([1, 20, 127])),
+        "spread": draw(st.sampled_from([0.0, 0.3, 2.0])),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+@st.composite
+def depthwise_layers(draw):
+    kernel = draw(st.sampled_from([(3, 3), (3, 3), (3, 3), (1, 3), (3, 1), (5, 1), (2, 2), (1, 1), (3, 2)]))
+    size = st.integers(5, 20)
+    pads = draw(st.sampled_from([None, None, (0, 0, 0, 0), (1, 0, 0, 1), (2, 1, 1, 0)]))
+    return depthwise(
+        (draw(size), draw(st.one_of(size, st.just(50))), draw(st.integers(1, 10))),
+        kernel=kernel,
+        strides=draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2)])),
+        pads=pads,
+        multiplier=draw(st.sampled_from([1, 1, 1, 2])),
+        **_numbers(draw),
+    )
+
+
+@st.composite
+def winograd_layers(draw):
+    size = st.integers(3, 14)
+    return conv(
+        (draw(size), draw(size), draw(st.integers(1, 9))),
+        draw(st.integers(1, 21)),
+        kernel=(3, 3),
+        pads=draw(st.sampled_from([(1, 1, 1, 1), (0, 0, 0, 0), (0, 1, 1, 0), (2, 2, 1, 2)])),
+        **_numbers(draw),
+    )
+
+
+@given(st.lists(depthwise_layers(), min_size=10, max_size=10))
+@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+def test_any_depthwise_layer(programs):
+    offers = [
+        (program, kernel)
+        for n, program in enumerate(programs)
+        for kernel in made(program, DEPTHWISE, "cortex-m4", f"p{n}")
+    ]
+    assert len(offers) >= len(programs)
+    assert_exact(offers, "cortex-m4")
+
+
+@pytest.mark.parametrize("core", DSP_CORES)
+def test_depthwise_of_usual_shapes(core):
+    programs = [
+        depthwise((25, 5, 8)),
+        depthwise((24, 24, 4), strides=(2, 2)),
+        depthwise((6, 6, 27), activation="none", zero=4),
+        depthwise((30, 1, 8), kernel=(3, 1), pads=(0, 0, 0, 0), activation="none", zero=-3),
+        depthwise((9, 8, 3), multiplier=3),
+        depthwise((3, 40, 110)),
+    ]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, DEPTHWISE, core, f"p{n}")]
+    assert {kernel.name for _, kernel in offers} == {"depthwise_planes", "depthwise_strips"}
+    assert_exact(offers, core)
+
+
+def test_depthwise_runs_in_place_at_strides_1_and_2():
+    for program in (depthwise((12, 12, 8)), depthwise((12, 12, 8), strides=(2, 2))):
+        kernels = made(program, DEPTHWISE, "cortex-m4", "p")
+        assert len(kernels) == 2
+        assert all(kernel.leads == (0,) and kernel.exact for kernel in kernels)
+
+
+def test_depthwise_is_shorter_than_published_ones():
+    programs = {"s1": depthwise((24, 24, 8)), "s2": depthwise((48, 48, 4), strides=(2, 2))}
+    offers = [(p, kernel) for name, p in programs.items() for kernel in made(p, DEPTHWISE[:1], "cortex-m4", name)]
+    plain, _, halved, _ = assert_exact(offers, "cortex-m4")
+    assert plain.counts.instructions / (24 * 24 * 8 * 9) < 1.5
+    assert halved.counts.instructions / (24 * 24 * 4 * 9) < 2.15
+
+
+@given(st.lists(winograd_layers(), min_size=6, max_size=6))
+@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+def test_any_convolution_by_winograd(programs):
+    offers = [
+        (program, kernel)
+        for n, program in enumerate(programs)
+        for kernel in made(program, WINOGRAD, "cortex-m4", f"p{n}")
+    ]
+    assert len(offers) >= 2 * len(programs)
+    assert_exact(offers, "cortex-m4")
+
+
+@pytest.mark.parametrize("core", DSP_CORES)
+def test_winograd_of_many_channels(core):
+    programs = [
+        conv((8, 8, 64), 20, kernel=(3, 3), pads=(1, 1, 1, 1), activation="none", zero=4),
+        conv((8, 16, 16), 24, kernel=(3, 3), pads=(1, 1, 1, 1)),
+    ]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, WINOGRAD, core, f"p{n}")]
+    assert len(offers) == 6
+    assert_exact(offers, core)
+
+
+def test_winograd_is_shorter_than_published_ones():
+    program = conv((16, 16, 16), 16, kernel=(3, 3), pads=(1, 1, 1, 1))
+    offers = [(program, kernel) for kernel in made(program, WINOGRAD, "cortex-m4", "p")]
+    counts = {
+        kernel.name: seen.counts.instructions / (16 * 16 * 16 * 16 * 9)
+        for (_, kernel), seen in zip(offers, assert_exact(offers, "cortex-m4")[::2], strict=True)
+    }
+    assert counts["winograd_4x4"] < 0.42
+    assert counts["winograd_2x2"] < 0.68
+
+
+def test_winograd_needs_sums_that_fit_beside_its_factors():
+    few, many = (conv((4, 4, 500), 4, kernel=(3, 3), largest=largest) for largest in (1, 127))
+    assert [kernel.name for kernel in made(few, WINOGRAD, "cortex-m4", "p")] == ["winograd_4x4", "winograd_2x2"]
+    assert [kernel.name for kernel in made(many, WINOGRAD, "cortex-m4", "p")] == ["winograd_2x2"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        conv((6, 6, 4), 4),
+        conv((6, 6, 4), 4, kernel=(3, 3), strides=(2, 2)),
+        conv((9, 9, 4), 4, kernel=(3, 3), dilations=(2, 2)),
+        conv((9, 9, 4), 4, kernel=(5, 5)),
+        depthwise((6, 6, 4)),
+    ],
+)
+def test_winograd_is_for_3x3_windows_of_stride_1_alone(program):
+    assert not made(program, WINOGRAD, "cortex-m4", "p")
+
+
+def test_a_core_without_dsp_is_offered_none():
+    assert not made(depthwise((6, 6, 4)), DEPTHWISE, "cortex-m0plus", "p")
+    assert not made(conv((6, 6, 4), 4, kernel=(3, 3)), WINOGRAD, "cortex-m0plus", "p")

@@ -25,6 +25,7 @@ __all__ = [
     "rounding_shift",
     "scale_by",
     "scale_by_once",
+    "scale_wide",
     "tanh",
 ]
 
@@ -82,6 +83,14 @@ def scale_by_once(number: Array, multiplier: Any, power: Any) -> Array:
     """The same product rounded once, half up: what LiteRT's fully_connected does on its own account."""
     shift = 31 - np.asarray(power, np.int64)
     return np.asarray((number * multiplier + (np.int64(1) << (shift - 1))) >> shift)
+
+
+def scale_wide(number: Array, multiplier: Any, power: Any) -> Array:
+    """The same product of a 64-bit sum, with a multiplier of 15 bits, rounded once (its form for int16 activations)."""
+    multiplier = np.asarray(multiplier, np.int64)
+    short = np.where(multiplier < 0x7FFF0000, (multiplier + (1 << 15)) >> 16, 0x7FFF)
+    shift = 15 - np.asarray(power, np.int64)
+    return np.asarray((number * short + (np.int64(1) << (shift - 1))) >> shift)
 
 
 def _saturate(number: Array) -> Array:

@@ -58,12 +58,12 @@ def program(
     options: Options | None = None,
     constants: list[tuple[Array, TensorQuant | None]] | None = None,
 ) -> Program:
-    tensors = {f"i{n}": ProgramTensor(f"i{n}", shape, "int8", q) for n, (shape, q) in enumerate(inputs)}
+    tensors = {f"i{n}": ProgramTensor(f"i{n}", shape, q.dtype, q) for n, (shape, q) in enumerate(inputs)}
     ports = tuple(Port(name, name) for name in tensors)
     for n, (array, q) in enumerate(constants or []):
         dtype: Any = str(array.dtype)
         tensors[f"c{n}"] = ProgramTensor(f"c{n}", array.shape, dtype, q, Dense(array))
-    made = {f"o{n}": ProgramTensor(f"o{n}", shape, "int8", q) for n, (shape, q) in enumerate(outputs)}
+    made = {f"o{n}": ProgramTensor(f"o{n}", shape, q.dtype, q) for n, (shape, q) in enumerate(outputs)}
     operator = ProgramOperator("op", kind, tuple(tensors), tuple(made), options or NoOptions())
     return Program({**tensors, **made}, (operator,), ports, tuple(Port(name, name) for name in made))
 

@@ -136,7 +136,7 @@ def _layer(operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramT
         least, most = bias + sums.min(axis=0), bias + sums.max(axis=0)
         low, high = (np.where(source.constant, 0, end) for end in (np.minimum(low, 0), np.maximum(high, 0)))
     if operator.kind == "depthwise_conv_2d":
-        taps = weights.reshape(-1, weights.shape[-1])
+        taps: Array = weights.reshape(-1, weights.shape[-1])
         repeat = weights.shape[-1] // len(low)
         low = np.asarray(np.repeat(low, repeat))
         high = np.asarray(np.repeat(high, repeat))

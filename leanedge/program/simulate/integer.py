@@ -19,8 +19,10 @@ from leanedge.program.fixed_point import (
     rounding_shift,
     scale_by,
     scale_by_once,
+    scale_wide,
     tanh,
 )
+from leanedge.program.simulate.tables_16 import logistic_16, softmax_16, tanh_16
 from leanedge.program.simulate.windows import convolve, depthwise_convolve, spread, windows
 from leanedge.program.types import (
     BatchMatmulOptions,
@@ -48,8 +50,6 @@ Array = np.ndarray[Any, Any]
 
 LayerOutput = Callable[["ProgramOperator", "list[ProgramTensor]", "ProgramTensor", Array], Array]
 
-_LOW, _HIGH = -128, 127
-
 
 def _quant(tensor: ProgramTensor) -> TensorQuant:
     if tensor.quant is None:
@@ -73,7 +73,12 @@ def _centred(tensor: ProgramTensor, array: Array) -> Array:
 def _finish(accumulated: Array, out: ProgramTensor, activation: Activation = "none") -> Array:
     """Adds the zero point and clamps."""
     low, high = output_limits(activation, out)
-    return np.asarray(np.clip(accumulated + _zero(out), low, high).astype(np.int8))
+    return np.asarray(np.clip(accumulated + _zero(out), low, high).astype(out.dtype))
+
+
+def _limits(tensor: ProgramTensor) -> tuple[int, int]:
+    info = np.iinfo(tensor.dtype)
+    return int(info.min), int(info.max)
 
 
 def layer_output(operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramTensor, total: Array) -> Array:
@@ -85,21 +90,26 @@ def layer_output(operator: ProgramOperator, inputs: list[ProgramTensor], out: Pr
         out: Its output.
         total: (..., channels), bias included.
     """
-    options = operator.options
-    assert isinstance(options, ConvOptions | TransposeConvOptions | FullyConnectedOptions)
     multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
-    return _finish(scale_by(total, multiplier, power), out, options.activation)
+    if inputs[2].dtype == "int64":
+        return _finish(scale_wide(total, multiplier, power), out, _activation(operator))
+    return _finish(scale_by(total, multiplier, power), out, _activation(operator))
 
 
 def layer_output_litert(
     operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramTensor, total: Array
 ) -> Array:
     """The same of LiteRT, whose fully_connected rounds once."""
-    options = operator.options
-    if not isinstance(options, FullyConnectedOptions):
+    if operator.kind != "fully_connected" or inputs[2].dtype == "int64":
         return layer_output(operator, inputs, out, total)
     multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
-    return _finish(scale_by_once(total, multiplier, power), out, options.activation)
+    return _finish(scale_by_once(total, multiplier, power), out, _activation(operator))
+
+
+def _activation(operator: ProgramOperator) -> Activation:
+    options = operator.options
+    assert isinstance(options, ConvOptions | TransposeConvOptions | FullyConnectedOptions)
+    return options.activation
 
 
 def _conv(
@@ -149,7 +159,7 @@ def _add(
 ) -> Array:
     options, out = operator.options, outputs[0]
     assert isinstance(options, ElementwiseOptions)
-    shift = 20
+    shift = 20 if inputs[0].dtype == "int8" else 15
     widest = 2.0 * float(max(_scale(tensor) for tensor in inputs))
     parts = [
         scale_by(_centred(tensor, array) << shift, *quantized_multiplier(float(_scale(tensor)) / widest))
@@ -175,9 +185,10 @@ def _max_pool(
 ) -> Array:
     options, out = operator.options, outputs[0]
     assert isinstance(options, PoolOptions)
-    seen = windows(arrays[0].astype(np.int64), options.kernel, options.strides, (1, 1), options.pads, out.shape, _LOW)
+    lowest, _ = _limits(out)
+    seen = windows(arrays[0], options.kernel, options.strides, (1, 1), options.pads, out.shape, lowest)
     low, high = output_limits(options.activation, out)
-    return np.asarray(np.clip(seen.max(axis=(3, 4)), low, high).astype(np.int8))
+    return np.asarray(np.clip(seen.max(axis=(3, 4)), low, high).astype(out.dtype))
 
 
 def _average_pool(
@@ -193,7 +204,7 @@ def _average_pool(
     total, count = look(arrays[0].astype(np.int64)), look(np.ones(arrays[0].shape, np.int64))
     mean = np.where(total > 0, (total + count // 2) // count, -((count // 2 - total) // count))
     low, high = output_limits(options.activation, out)
-    return np.asarray(np.clip(mean, low, high).astype(np.int8))
+    return np.asarray(np.clip(mean, low, high).astype(out.dtype))
 
 
 def _mean(
@@ -214,6 +225,9 @@ def _softmax(
 ) -> Array:
     options, bits, sum_bits = operator.options, 5, 12
     assert isinstance(options, SoftmaxOptions)
+    if outputs[0].dtype == "int16":
+        return softmax_16(arrays[0], float(_scale(inputs[0])), options.beta)
+    low, high = _limits(outputs[0])
     real = min(float(np.float32(options.beta)) * float(_scale(inputs[0])) * (1 << (31 - bits)), (1 << 31) - 1.0)
     multiplier, power = quantized_multiplier(real)
     difference = arrays[0].astype(np.int64) - arrays[0].max(axis=-1, keepdims=True)
@@ -224,25 +238,29 @@ def _softmax(
     headroom = 32 - np.frompyfunc(lambda number: int(number).bit_length(), 1, 1)(total).astype(np.int64)
     inverse = reciprocal(((total << headroom) & 0xFFFFFFFF) - (1 << 31))
     share = rounding_shift(doubling_high_product(e, inverse), sum_bits - headroom + 31 - 8)
-    return np.asarray(np.where(counted, np.clip(share + _LOW, _LOW, _HIGH), _LOW).astype(np.int8))
+    return np.asarray(np.where(counted, np.clip(share + low, low, high), low).astype(np.int8))
 
 
 def _squash(
     operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
 ) -> Array:
-    """Logistic and tanh: a Q4.27 input, a Q0.31 result."""
+    """Logistic and tanh: a Q4.27 input, a Q0.31 result; those of int16 by a table."""
+    if outputs[0].dtype == "int16":
+        run = logistic_16 if operator.kind == "logistic" else tanh_16
+        return run(arrays[0], float(_scale(inputs[0])))
     bits = 4
+    low, high = _limits(outputs[0])
     multiplier, power = quantized_multiplier(float(_scale(inputs[0])) * (1 << (31 - bits)))
     radius = input_radius(bits, power)
     centred = _centred(inputs[0], arrays[0])
     inside = np.where(np.abs(centred) < radius, centred, 0)
     scaled = scale_by(inside, multiplier, power)
     if operator.kind == "logistic":
-        result = rounding_shift(logistic(scaled, bits), 31 - 8) + _LOW
+        result = rounding_shift(logistic(scaled, bits), 31 - 8) + low
     else:
         result = rounding_shift(tanh(scaled, bits), 31 - 7)
-    result = np.where(centred <= -radius, _LOW, np.where(centred >= radius, _HIGH, result))
-    return np.asarray(np.clip(result, _LOW, _HIGH).astype(np.int8))
+    result = np.where(centred <= -radius, low, np.where(centred >= radius, high, result))
+    return np.asarray(np.clip(result, low, high).astype(np.int8))
 
 
 def _squash_by_table(

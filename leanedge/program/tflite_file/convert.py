@@ -60,7 +60,7 @@ def _depthwise_conv_2d(step: Step) -> None:
     if one != 1 or outputs % channels:
         raise step.damage(f"weights of the shape {weights.shape} on an image of {channels} channels")
     options, size = _window(step, (height, width), (rows, columns))
-    bias = step.bias(2, source, weights, outputs)
+    bias = step.bias(2, source, weights, outputs, wide=True)
     out = step.write((batch, *size, outputs), (source.dtype,))
     step.emit("depthwise_conv_2d", [source, weights, bias], [out], options)
 
@@ -91,7 +91,7 @@ def _transpose_conv(step: Step) -> None:
     pads = (back[1][0], whole[0] - shape[1] - back[1][0], back[1][2], whole[1] - shape[2] - back[1][2])
     if min(pads) < 0:
         raise step.refusal(f"makes {shape}, more than its windows of {whole} reach", "an output that they cover")
-    bias = step.bias(3, source, weights, outputs)
+    bias = step.bias(3, source, weights, outputs, wide=True)
     out = step.write((batch, shape[1], shape[2], outputs), (source.dtype,))
     step.emit("transpose_conv", [source, weights, bias], [out], TransposeConvOptions(strides, pads, step.activation()))
 
@@ -197,10 +197,10 @@ def _fixed_output(step: Step, out: ProgramTensor, scale: float, zero: int) -> No
         )
 
 
-def _unary(kind: Kind, tied: bool = False) -> Callable[[Step], None]:
+def _unary(kind: Kind, tied: bool = False, types: tuple[str, ...] = ACTIVATION_TYPES) -> Callable[[Step], None]:
     def convert(step: Step) -> None:
         step.count((1,))
-        source = step.read(0)
+        source = step.read(0, types)
         out = step.write(source.shape, (source.dtype,))
         if tied:
             step.same_scale(source, out)
@@ -381,10 +381,10 @@ def _transpose(step: Step) -> None:
     step.emit("transpose", [source], [out], TransposeOptions(permutation))
 
 
-def _resize(kind: Kind) -> Callable[[Step], None]:
+def _resize(kind: Kind, types: tuple[str, ...] = ACTIVATION_TYPES) -> Callable[[Step], None]:
     def convert(step: Step) -> None:
         step.count((2,))
-        source, size = step.read(0), step.integers(1)
+        source, size = step.read(0, types), step.integers(1)
         batch, _, _, channels = step.image(source)
         if len(size) != 2 or min(size) < 1:
             raise step.damage(f"a size of {size}")
@@ -430,8 +430,8 @@ CONVERSIONS: Mapping[str, Callable[[Step], None]] = {
     "TANH": _squash("tanh", 1 / 128, 0),
     "RELU": _unary("relu"),
     "RELU6": _unary("relu6", tied=True),
-    "RELU_N1_TO_1": _unary("relu_n1_to_1", tied=True),
-    "HARD_SWISH": _unary("hard_swish"),
+    "RELU_N1_TO_1": _unary("relu_n1_to_1", tied=True, types=("int8",)),
+    "HARD_SWISH": _unary("hard_swish", types=("int8",)),
     "LEAKY_RELU": _leaky_relu,
     "PAD": _pad,
     "PADV2": _pad,
@@ -444,7 +444,7 @@ CONVERSIONS: Mapping[str, Callable[[Step], None]] = {
     "SLICE": _slice_by_size,
     "TRANSPOSE": _transpose,
     "RESIZE_NEAREST_NEIGHBOR": _resize("resize_nearest"),
-    "RESIZE_BILINEAR": _resize("resize_bilinear"),
+    "RESIZE_BILINEAR": _resize("resize_bilinear", ("int8",)),
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
 }

@@ -225,19 +225,24 @@ class Step:
         name = self.loading.names.get(index)
         return self.loading.add(index) if name is None else self.loading.tensors[name]
 
-    def bias(self, place: int, source: ProgramTensor, weights: ProgramTensor, channels: int) -> ProgramTensor:
-        """The bias, or zeros where the file has none."""
+    def bias(
+        self, place: int, source: ProgramTensor, weights: ProgramTensor, channels: int, wide: bool = False
+    ) -> ProgramTensor:
+        """The bias, or zeros where the file has none; `wide` where int16 activations need one of int64."""
         assert source.quant is not None
         assert weights.quant is not None
         scale = source.quant.scale * weights.quant.scale
         zero, axis = np.zeros(scale.shape, np.int64), None if weights.quant.axis is None else 0
         if not self.present(place):
-            quant = TensorQuant("int32", scale, zero, axis)
+            made: Any = "int32" if source.dtype == "int8" else "int64"
             name = self.loading.free_name(f"{self.source}.bias")
-            values = np.zeros(channels, np.int32)
-            self.loading.tensors[name] = ProgramTensor(name, (channels,), "int32", quant, Dense(values))
+            zeros = Dense(np.zeros(channels, made))
+            self.loading.tensors[name] = ProgramTensor(
+                name, (channels,), made, TensorQuant(made, scale, zero, axis), zeros
+            )
             return self.loading.tensors[name]
-        values = self.constant(place, ("int32",) if source.dtype == "int8" else ("int32", "int64"))
+        types = ("int32",) if source.dtype == "int8" else ("int64",) if wide else ("int32", "int64")
+        values = self.constant(place, types)
         index = self.operator.inputs[place]
         if values.shape != (channels,):
             raise self.damage(f"{self.describe(index)} is no bias of {channels} channels")

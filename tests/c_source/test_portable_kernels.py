@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "program"))
 from built import COMPILERS, Instance, build, portable_source
 from int8_cases import CASES
 
+from leanedge.export.c_source import CSource, emit, make_kernels, make_layers, portable_kernel
 from leanedge.export.c_source.portable import PORTABLE
+from leanedge.program.arena import ArenaPlan
 from leanedge.program.fill import INTEGER_KINDS
 from leanedge.program.simulate import simulate
 from leanedge.program.types import Program
@@ -61,3 +63,52 @@ def test_every_kernel_equals_the_reference(compiler: str, tmp_path: Path) -> Non
         made = Instance(library, source).run(inputs)
         for name, wanted in simulate(drawn, inputs).items():
             np.testing.assert_array_equal(made[name], wanted, str(drawn.operators[0]))
+
+
+def overlapping(drawn: Program, name: str, place: int, distance: int) -> CSource:
+    """The operator with its input `place` at that distance from its output."""
+    operator, at = drawn.operators[0], 4096
+    offsets = {operator.output: at}
+    free = 2 * at
+    for number, port in enumerate(drawn.inputs):
+        offsets[port.tensor] = at + distance if number == place else free
+        free += drawn.tensors[port.tensor].nbytes
+    kernels = make_kernels(make_layers(drawn, name), [portable_kernel])
+    return emit(drawn, kernels, name, plan=ArenaPlan(offsets, {}, free, free, 1))
+
+
+def test_outputs_may_overlap_inputs_from_the_least_lead_on_and_no_earlier(tmp_path: Path) -> None:
+    tried: list[tuple[Program, CSource, bool]] = []
+    for case in CASES.values():
+        for drawn in drawn_programs(case, EACH // 2):
+            (kernel,) = make_kernels(make_layers(drawn, "m"), [portable_kernel]).values()
+            for place, lead in enumerate(kernel.leads):
+                if lead is not None:
+                    for more in (0, 1, 5, -1):
+                        name = f"m{len(tried)}"
+                        tried.append((drawn, overlapping(drawn, name, place, lead + more), more >= 0))
+    library = build([source for _, source, _ in tried], tmp_path, "gcc", ("-O0",))
+    random = np.random.default_rng(3)
+    spoiled: dict[str, int] = {}
+    for drawn, source, safe in tried:
+        inputs = {
+            port.name: random.integers(-128, 128, drawn.tensors[port.tensor].shape).astype(np.int8)
+            for port in drawn.inputs
+        }
+        made = Instance(library, source).run(inputs)
+        for name, wanted in simulate(drawn, inputs).items():
+            if safe:
+                np.testing.assert_array_equal(made[name], wanted, str(drawn.operators[0]))
+            elif not np.array_equal(made[name], wanted):
+                spoiled[drawn.operators[0].kind] = spoiled.get(drawn.operators[0].kind, 0) + 1
+    for kind in (
+        "conv_2d",
+        "depthwise_conv_2d",
+        "fully_connected",
+        "max_pool",
+        "average_pool",
+        "add",
+        "logistic",
+        "pad",
+    ):
+        assert spoiled[kind] > 2, f"the leads of {kind} are greater than they need be"

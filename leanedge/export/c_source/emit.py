@@ -11,6 +11,7 @@ from leanedge.export.c_source.header import header_text
 from leanedge.export.c_source.interface import ModelNotes, name_interface
 from leanedge.export.c_source.model_file import model_text
 from leanedge.export.c_source.pages import example_text, readme_text
+from leanedge.export.c_source.states import initial_constants, state_library
 from leanedge.export.c_source.weights_file import weights_header_text, weights_text
 from leanedge.program.arena import plan_arena
 
@@ -44,7 +45,13 @@ class CSource:
     constant_bytes: int
 
 
-def emit(program: Program, kernels: Mapping[int, Kernel], name: str, notes: ModelNotes | None = None) -> CSource:
+def emit(
+    program: Program,
+    kernels: Mapping[int, Kernel],
+    name: str,
+    notes: ModelNotes | None = None,
+    plan: ArenaPlan | None = None,
+) -> CSource:
     """Writes nothing: the texts of all files. The same arguments give the same texts.
 
     Args:
@@ -52,16 +59,18 @@ def emit(program: Program, kernels: Mapping[int, Kernel], name: str, notes: Mode
         kernels: Operator index -> its kernel (`make_kernels`).
         name: Of the model; any text, the C names are made from it.
         notes: What the files say beyond the Program.
+        plan: Where each tensor lies; `plan_arena`'s by default.
     """
     notes = notes or ModelNotes()
-    plan = plan_arena(program, kernels)
+    plan = plan or plan_arena(program, kernels)
     interface = name_interface(program, plan, name)
     ordered = [kernels[index] for index in range(len(program.operators))]
-    constants = [constant for kernel in ordered for constant in kernel.constants]
-    library = _library(file for kernel in ordered for file in kernel.library)
     stem = interface.stem
+    initial = initial_constants(program, stem)
+    constants = [constant for kernel in ordered for constant in kernel.constants] + list(initial.values())
+    library = _library([*state_library(program), *(file for kernel in ordered for file in kernel.library)])
     files = {
-        f"{stem}.c": model_text(program, ordered, plan, interface, notes, library),
+        f"{stem}.c": model_text(program, ordered, plan, interface, notes, initial),
         f"{stem}.h": header_text(program, ordered, plan, interface, notes),
         f"{stem}_weights.c": weights_text(constants, interface, notes),
         f"{stem}_weights.h": weights_header_text(constants, interface, notes),
@@ -70,7 +79,7 @@ def emit(program: Program, kernels: Mapping[int, Kernel], name: str, notes: Mode
         "README.md": readme_text(program, ordered, plan, interface, notes),
     }
     sources = tuple(file for file in files if file.endswith(".c") and file != "example_main.c")
-    return CSource(interface, files, sources, plan, sum(kernel.constant_bytes for kernel in ordered))
+    return CSource(interface, files, sources, plan, sum(constant.array.nbytes for constant in constants))
 
 
 def _library(names: Iterable[str]) -> dict[str, str]:

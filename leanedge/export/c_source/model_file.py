@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from leanedge.export.c_source.layers import describe
+from leanedge.export.c_source.states import reset_lines, state_library, update_lines
 from leanedge.export.c_source.text import C_TYPES, comment, identifier, opening
 from leanedge.program.arena.views import relations
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from leanedge.export.c_source.interface import Interface, ModelNotes
-    from leanedge.export.c_source.kernel import Kernel
+    from leanedge.export.c_source.kernel import Constant, Kernel
     from leanedge.program.arena import ArenaPlan
     from leanedge.program.types import Program, ProgramOperator
 
@@ -28,13 +29,22 @@ def model_text(
     plan: ArenaPlan,
     interface: Interface,
     notes: ModelNotes,
-    library: Mapping[str, str],
+    initial: Mapping[str, Constant],
 ) -> str:
-    """``<name>.c``; `kernels` one an operator, in order."""
+    """``<name>.c``.
+
+    Args:
+        program: In its order of execution.
+        kernels: One an operator, in that order.
+        plan: Where each tensor lies.
+        interface: Public names.
+        notes: What the top of the file says.
+        initial: State -> its first values, where they are an array.
+    """
     stem = interface.stem
     names = _tensor_names(program, interface)
     includes = [f'#include "{stem}.h"', "", f'#include "{stem}_weights.h"']
-    includes += [f'#include "{file}"' for file in library if file.endswith(".h") and file in _public(kernels)]
+    includes += [f'#include "{file}"' for file in sorted(_headers(program, kernels))]
     places = [
         f'    {names[tensor]} = {plan.offsets[tensor]}, /* {_shape(program, tensor)} "{comment(tensor, 60)}" */'
         for tensor in names
@@ -46,7 +56,8 @@ def model_text(
     steps = [
         _step(program, index, operator, kernels[index], plan, names) for index, operator in enumerate(program.operators)
     ]
-    idle = all(is_free(program, operator, plan) for operator in program.operators)
+    updates = update_lines(program, plan, names)
+    idle = not updates and all(is_free(program, operator, plan) for operator in program.operators)
     return "\n".join(
         [
             opening(f"Model {stem}: {len(program.operators)} layers in {plan.arena_bytes} bytes", notes.made_from),
@@ -66,7 +77,7 @@ def model_text(
             "",
             f"void {stem}_reset({stem}_model *model)",
             "{",
-            "    (void)model; /* this model keeps nothing from one run to the next */",
+            *reset_lines(program, initial, names),
             "}",
             "",
             f"void {stem}_run({stem}_model *model)",
@@ -75,6 +86,7 @@ def model_text(
             if idle
             else "    uint8_t *const arena = model->arena;",
             "\n".join(steps),
+            *updates,
             "}",
             "",
         ]
@@ -93,14 +105,15 @@ def is_free(program: Program, operator: ProgramOperator, plan: ArenaPlan) -> boo
     )
 
 
-def _public(kernels: Sequence[Kernel]) -> set[str]:
+def _headers(program: Program, kernels: Sequence[Kernel]) -> set[str]:
     headers = {file for kernel in kernels for file in kernel.library if file.endswith(".h")}
-    return headers | ({"leanedge_kernels.h"} if any(kernel.library for kernel in kernels) else set())
+    uses = state_library(program) or any(kernel.library for kernel in kernels)
+    return headers | ({"leanedge_kernels.h"} if uses else set())
 
 
 def _tensor_names(program: Program, interface: Interface) -> dict[str, str]:
     """Tensor -> its enumerator, in the order of first use."""
-    order = [port.tensor for port in program.inputs]
+    order = [port.tensor for port in program.inputs] + [state.read for state in program.states]
     order += [name for operator in program.operators for name in (*operator.inputs, *operator.outputs)]
     order += [port.tensor for port in program.outputs]
     names: dict[str, str] = {}

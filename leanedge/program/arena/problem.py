@@ -169,13 +169,15 @@ def build_problem(program: Program, demands: Mapping[int, Demand], alignment: in
             start += step
         members[top].append(Piece(name, start // alignment, -(-tensor.nbytes // alignment), tensor.first, tensor.last))
     groups = [tuple(group) for group in members.values()]
+    kept = {name for state in program.states for name in (state.read, state.written)}
+    kept.update(port.tensor for port in program.outputs)
     leads: dict[tuple[str | int, str | int], int] = {}
     exact: set[tuple[str | int, str | int]] = set()
     for index, demand in demands.items():
         if demand.scratch_bytes:
             groups.append((Piece(index, 0, -(-demand.scratch_bytes // alignment), index, index),))
         for pair, lead in _leads(program, index, demand).items():
-            dies_here = alive[pair[0]].last == index and alive[pair[1]].first == index
+            dies_here = pair[0] not in kept and alive[pair[0]].last == index and alive[pair[1]].first == index
             if dies_here and not (demand.exact and lead % alignment):
                 leads[pair] = -(-lead // alignment)
                 if demand.exact:

@@ -20,9 +20,13 @@ def find_views(program: Program, alignment: int) -> dict[str, tuple[str, int]]:
     """View -> (what it is a part of, its byte offset there); what it is a part of may be a view in turn.
 
     reshape, transposes that move no number, contiguous slices and splits view their input; the inputs of a contiguous
-    concatenation view its output. A view starts at a multiple of `alignment`.
+    concatenation view its output. A view starts at a multiple of `alignment`. No output of the Program shares memory
+    with what a state's next value is copied to.
     """
     parents: dict[str, tuple[str, int]] = {}
+    remembered = {state.read for state in program.states}
+    outputs = {port.tensor for port in program.outputs}
+    members: dict[str, set[str]] = {}
 
     def link(view: str, whole: str, offset: int) -> None:
         # The topmost owner of a view joins the whole only if it is the very same bytes, else it would reach beyond.
@@ -31,8 +35,12 @@ def find_views(program: Program, alignment: int) -> dict[str, tuple[str, int]]:
             top, step = parents[top]
             at += step
         same = at == 0 and program.tensors[top].nbytes == program.tensors[view].nbytes
-        if same and offset % alignment == 0 and top != _top(parents, whole):
-            parents[top] = (whole, offset)
+        host = _top(parents, whole)
+        if not same or offset % alignment or top == host:
+            return
+        together = members.get(top, {top}) | members.get(host, {host})
+        if not (together & remembered and together & outputs):
+            parents[top], members[host] = (whole, offset), together
 
     for operator in program.operators:
         for view, whole, offset in relations(program, operator):

@@ -151,6 +151,9 @@ void leanedge_strided_copy_int8(const leanedge_strided_copy *p, const int8_t *in
 void leanedge_copy_rows(size_t rows, size_t row_bytes, const void *input, size_t input_stride, void *output,
                         size_t output_stride);
 
+/* Copies bytes between regions that may overlap. */
+void leanedge_move_bytes(const void *input, void *output, size_t bytes);
+
 /* pad: sizes of the input, places before and after, in elements; `reflect` mirrors without repeating the edge. */
 typedef struct {
     int32_t sizes[4], before[4], after[4];

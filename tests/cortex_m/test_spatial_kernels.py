@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers import assert_exact, conv, depthwise, made
+from layers import assert_exact, conv, depthwise, made, one_layer, quant
 from leanedge.targets.cortex_m.kernels.depthwise import depthwise_planes, depthwise_strips
+from leanedge.targets.cortex_m.kernels.pooling import pooling
 from leanedge.targets.cortex_m.kernels.winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
+
+from leanedge.program.types import PoolOptions, ReduceOptions
 
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
 DEPTHWISE = (depthwise_planes, depthwise_strips)
@@ -137,6 +140,50 @@ def test_winograd_needs_sums_that_fit_beside_its_factors():
     few, many = (conv((4, 4, 500), 4, kernel=(3, 3), largest=largest) for largest in (1, 127))
     assert [kernel.name for kernel in made(few, WINOGRAD, "cortex-m4", "p")] == ["winograd_4x4", "winograd_2x2"]
     assert [kernel.name for kernel in made(many, WINOGRAD, "cortex-m4", "p")] == ["winograd_2x2"]
+
+
+def pool(kind, image, kernel, strides, *, activation="none", pads=(0, 0, 0, 0)):
+    height, width, channels = image
+    rows = (height + pads[0] + pads[1] - kernel[0]) // strides[0] + 1
+    columns = (width + pads[2] + pads[3] - kernel[1]) // strides[1] + 1
+    same = quant(0.05, -7)
+    options = PoolOptions(kernel, strides, pads, activation)
+    return one_layer(kind, [((1, *image), same)], ((1, rows, columns, channels), same), options)
+
+
+def mean(image, *, axes=(1, 2)):
+    shape = (1, image[2]) if axes == (1, 2) else (1, image[0], image[1])
+    return one_layer("mean", [((1, *image), quant(0.05, 9))], (shape, quant(0.02, -5)), ReduceOptions(axes, False))
+
+
+@pytest.mark.parametrize("core", DSP_CORES)
+def test_pooling_and_means(core):
+    programs = [
+        pool("average_pool", (25, 5, 64), (25, 5), (25, 5)),
+        pool("average_pool", (8, 8, 64), (8, 8), (8, 8), activation="relu"),
+        pool("average_pool", (9, 7, 6), (3, 3), (1, 1)),
+        pool("average_pool", (20, 20, 8), (18, 19), (1, 1)),
+        pool("max_pool", (8, 8, 16), (2, 2), (2, 2)),
+        pool("max_pool", (9, 7, 6), (3, 2), (2, 1), activation="relu6"),
+        mean((20, 20, 12)),
+        mean((3, 3, 301)),
+    ]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, (pooling,), core, f"p{n}")]
+    assert len(offers) == len(programs)
+    seen = assert_exact(offers, core)
+    assert seen[0].counts.instructions < 1.0 * 25 * 5 * 64
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pool("max_pool", (4, 4, 4), (3, 3), (1, 1), pads=(1, 1, 1, 1)),
+        pool("average_pool", (4, 4, 3), (2, 2), (2, 2)),
+        mean((4, 4, 4), axes=(3,)),
+    ],
+)
+def test_pooling_leaves_padding_few_channels_and_other_axes_to_portable_c(program):
+    assert not made(program, (pooling,), "cortex-m4", "p")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from .convolution import convolution_int8, convolution_int16
 from .depthwise import depthwise_planes, depthwise_strips
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .pointwise import pointwise_int8, pointwise_int16
+from .pooling import pooling
 from .winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
 
 if TYPE_CHECKING:
@@ -28,5 +29,6 @@ KERNELS: tuple[KernelMaker, ...] = (
     winograd_4x4,
     winograd_4x4_lean,
     winograd_2x2,
+    pooling,
 )
 """Each is asked for each layer; the order breaks ties."""

@@ -20,8 +20,10 @@ __all__ = [
     "SCHEMA",
     "Cache",
     "Cpu",
+    "CycleEnergy",
     "DeviceProfile",
     "Emulator",
+    "FlashTiming",
     "Gain",
     "LatencyCell",
     "Power",
@@ -193,6 +195,44 @@ class LatencyCell(StrictModel):
         return self
 
 
+class FlashTiming(StrictModel):
+    """What reading flash costs the core at `Cpu.clock_hz`, beside what caches save.
+
+    Attributes:
+        wait_states: Cycles that a read of flash takes beyond the first.
+        width_bytes: What one read brings.
+        prefetch: Whether the next piece of code is read while this one is executed.
+    """
+
+    wait_states: Annotated[int, Field(ge=0)]
+    width_bytes: Count
+    prefetch: bool
+    source: Source
+
+
+class CycleEnergy(StrictModel):
+    """Energy of one cycle of the core while it computes, the memories' included.
+
+    Attributes:
+        pj: Picojoules.
+        low: The least that was published for the board.
+        high: The most.
+        conditions: Supply and clock that it holds for.
+    """
+
+    pj: Ratio
+    low: Ratio
+    high: Ratio
+    conditions: str
+    source: Source
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CycleEnergy:
+        if not self.low <= self.pj <= self.high:
+            raise ValueError("'pj' must be between 'low' and 'high'")
+        return self
+
+
 class DeviceProfile(StrictModel):
     """One device.
 
@@ -207,6 +247,8 @@ class DeviceProfile(StrictModel):
         emulator: Its view under emulation; null where the device is not emulated.
         power: Board power; null where no source gives it.
         latency: Constants for predicted latency; empty where nothing is published.
+        flash_timing: For a microcontroller: what reading its flash costs; null where no source says.
+        cycle_energy: For a microcontroller: energy of a cycle; null where no source says.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -219,6 +261,18 @@ class DeviceProfile(StrictModel):
     emulator: Emulator | None
     power: Power | None
     latency: tuple[LatencyCell, ...]
+    flash_timing: FlashTiming | None = None
+    cycle_energy: CycleEnergy | None = None
+
+    @model_validator(mode="after")
+    def _linkable(self) -> DeviceProfile:
+        if self.is_microcontroller:
+            if self.cpu.core is None or self.cpu.clock_hz is None:
+                raise ValueError("a microcontroller's 'cpu.core' and 'cpu.clock_hz' must be known")
+            for kind in ("flash", "ram"):
+                if not any(region.kind == kind and region.address is not None for region in self.memory):
+                    raise ValueError(f"a microcontroller needs a region of kind '{kind}' with its 'address'")
+        return self
 
     @model_validator(mode="after")
     def _no_doubles(self) -> DeviceProfile:
@@ -226,6 +280,11 @@ class DeviceProfile(StrictModel):
         _once("runtime", [entry.runtime for entry in self.runtimes])
         _once("latency cell", [f"{cell.runtime} {cell.dtype} x{cell.threads}" for cell in self.latency])
         return self
+
+    @property
+    def is_microcontroller(self) -> bool:
+        """Whether images are linked for it, instead of files for a runtime on an operating system."""
+        return self.cpu.isa in ("armv6-m", "armv7e-m", "armv8-m.main")
 
     @property
     def threads(self) -> int:

@@ -44,7 +44,7 @@ class EmulationFault(LeanEdgeError):
 
 @dataclass(frozen=True)
 class Memory:
-    """A mapped range: `address` and `nbytes` are multiples of 4096. Only code memory is read-only and executable."""
+    """A mapped range, of whole pages of 4096 bytes. Only code memory is read-only and executable."""
 
     name: str
     address: int
@@ -110,7 +110,8 @@ class Machine:
             rights = unicorn_const.UC_PROT_READ | (
                 unicorn_const.UC_PROT_EXEC if part.code else unicorn_const.UC_PROT_WRITE
             )
-            self._machine.mem_map(part.address, part.nbytes, rights)
+            begin, end = part.address // _PAGE * _PAGE, -(-(part.address + part.nbytes) // _PAGE) * _PAGE
+            self._machine.mem_map(begin, end - begin, rights)
         self._fault = ""
         self._machine.hook_add(unicorn_const.UC_HOOK_MEM_INVALID, self._note_fault)
         self._counter = _Counter([part for part in memory if part.code], marks or {})

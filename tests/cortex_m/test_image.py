@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 from leanedge.targets.cortex_m.cores import CORES
 from leanedge.targets.cortex_m.emulator import EmulationFault
-from leanedge.targets.cortex_m.image import Image, ImageTooLarge, build_image, run_image
+from leanedge.targets.cortex_m.image import Image, ImageTooLarge, build_image, memory_map, run_image
 from leanedge.targets.cortex_m.link_script import MemoryMap
 from leanedge.targets.cortex_m.stack import UnprovableStack
 from small_model import small_model, small_model_output
+
+from leanedge import resources
+from leanedge.profile import load_profile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAP = MemoryMap(0x0800_0000, 64 * 1024, 0x2000_0000, 16 * 1024)
+BOARDS = [
+    path for path in sorted(resources.folder("device_profiles").glob("*.yaml")) if load_profile(path).is_microcontroller
+]
 NOISE = [[np.random.default_rng(seed).bytes(64)] for seed in range(3)]
 
 
@@ -39,6 +45,14 @@ def test_an_image_computes_counts_by_layer_and_keeps_to_its_stack(
     assert names[".stack"].address == MAP.ram_address
     assert image.flash_bytes == sum(s.nbytes for s in image.elf.sections if s.address < MAP.ram_address) + 4
     assert 256 + 4 + image.stack_bytes <= image.ram_bytes <= 256 + 4 + image.stack_bytes + 160
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_each_board_runs_an_image_linked_to_its_memory(path: Path, tmp_path: Path) -> None:
+    profile = load_profile(path)
+    image = build_image(small_model(tmp_path), profile.cpu.core or "", memory_map(profile))
+    assert run_image(image, NOISE[:1]).outputs == ((small_model_output(NOISE[0][0]),),)
+    assert image.elf.symbols["vectors"] == min(r.address or 0 for r in profile.memory if r.kind == "flash")
 
 
 def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from leanedge import resources
 from leanedge.budget import KEYS, UNITS, parse_budget
-from leanedge.profile import Cpu, DeviceProfile, Emulator, LatencyCell, Power, list_profiles, load_profile
+from leanedge.profile import (
+    Cpu,
+    CycleEnergy,
+    DeviceProfile,
+    Emulator,
+    FlashTiming,
+    LatencyCell,
+    Power,
+    list_profiles,
+    load_profile,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,15 +33,15 @@ def test_the_table_lists_every_profile_as_it_is() -> None:
     assert set(listed) == set(list_profiles())
     for name, row in listed.items():
         profile = load_profile(name)
-        assert (profile.emulator is not None) == row[2].startswith("Cortex")
-        assert bool(profile.latency) == row[3].startswith("yes"), name
-        assert (profile.power is not None) == (row[4] == "yes"), name
+        assert (profile.emulator is not None or profile.is_microcontroller) == row[2].startswith("Cortex")
+        assert bool(profile.latency or profile.flash_timing) == row[3].startswith("yes"), name
+        assert bool(profile.power or profile.cycle_energy) == (row[4] == "yes"), name
 
 
 def test_every_key_is_described() -> None:
     for name, field in DeviceProfile.model_fields.items():
         assert f"| `{field.alias or name}` |" in PROFILES
-    for model in (Cpu, Emulator, Power):
+    for model in (Cpu, CycleEnergy, Emulator, FlashTiming, Power):
         for name in model.model_fields:
             assert f"`{name}`" in PROFILES, f"{model.__name__}.{name}"
     for name in ("ns_per_instruction", "low", "high", "error", "models", "borrowed", "decides"):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import pytest
+from leanedge.targets.cortex_m.cores import core_named
+from leanedge.targets.cortex_m.image import memory_map
 from pydantic import BaseModel
 
 from leanedge import resources
@@ -19,7 +22,17 @@ if TYPE_CHECKING:
 
 FOLDER = resources.folder("device_profiles")
 FILES = sorted(FOLDER.glob("*.yaml"))
-SHIPPED = ["aarch64-generic", "rpi-zero-2w", "rpi3", "rpi4", "rpi5", "x86-avx2", "x86-vnni"]
+BOARDS = [
+    "nrf52840-dk",
+    "nucleo-f746zg",
+    "nucleo-g0b1re",
+    "nucleo-h7a3zi-q",
+    "nucleo-l4r5zi",
+    "nucleo-u575zi-q",
+    "rp2040",
+    "rp2350",
+]
+SHIPPED = sorted([*BOARDS, "aarch64-generic", "rpi-zero-2w", "rpi3", "rpi4", "rpi5", "x86-avx2", "x86-vnni"])
 
 
 def _smallest(**changes: str) -> str:
@@ -46,7 +59,7 @@ def _load(tmp_path: Path, text: str) -> DeviceProfile:
 
 
 def test_the_shipped_profiles_are_these_and_host() -> None:
-    assert [path.stem for path in FILES] == SHIPPED
+    assert sorted(path.stem for path in FILES) == SHIPPED
     assert list_profiles() == (*SHIPPED, "host")
 
 
@@ -84,6 +97,36 @@ def test_dot_product_gains_are_claimed_only_where_the_flag_is(path: Path) -> Non
                 assert flags & {"asimddp", "avx512_vnni", "avx_vnni"}
 
 
+@pytest.mark.parametrize("name", BOARDS)
+def test_images_can_be_linked_for_each_board(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.is_microcontroller
+    core = core_named(profile.cpu.core or "")
+    assert core.dsp == ("dsp" in profile.cpu.features)
+    assert core.fpu == ("fpu" in profile.cpu.features)
+    memory = memory_map(profile)
+    assert memory.flash_bytes == profile.region_bytes("flash")
+    assert memory.ram_bytes <= (profile.region_bytes("ram") or 0)
+    regions = sorted((region.address or 0, region.bytes) for region in profile.memory)
+    assert all(begin + size <= following for (begin, size), (following, _) in itertools.pairwise(regions))
+
+
+def test_a_microcontroller_without_an_address_is_refused(tmp_path: Path) -> None:
+    cpu = "{core: cortex-m4, isa: armv7e-m, cores: 1, clock_hz: 1e8, features: [], source: data sheet 1}"
+    ram = "{name: sram, kind: ram, address: 0x20000000, bytes: 1000, source: data sheet 1}"
+    flash = "{name: flash, kind: flash, bytes: 1000, source: data sheet 1}"
+    with pytest.raises(ProfileError, match="region of kind 'flash' with its 'address'"):
+        _load(tmp_path, _smallest(cpu=cpu, memory=f"[{flash}, {ram}]"))
+    placed = flash.replace("bytes", "address: 0, bytes")
+    assert _load(tmp_path, _smallest(cpu=cpu, memory=f"[{placed}, {ram}]")).is_microcontroller
+
+
+def test_the_energy_of_a_cycle_is_within_what_was_published(tmp_path: Path) -> None:
+    energy = "{pj: 10, low: 11, high: 12, conditions: 3 V, source: data sheet 1}"
+    with pytest.raises(ProfileError, match="'pj' must be between"):
+        _load(tmp_path, _smallest(cycle_energy=energy))
+
+
 def _models(kind: Any) -> list[type[BaseModel]]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
@@ -111,7 +154,7 @@ def test_the_schema_itself_asks_for_a_source_beside_every_number() -> None:
                 with_numbers.add(model)
                 assert model.model_fields["source"].is_required(), f"{model.__name__}.{name} has no source"
     assert {model.__name__ for model in with_numbers} == {
-        "Cpu", "Region", "Cache", "RuntimeEntry", "Emulator", "Power", "LatencyCell",
+        "Cpu", "Region", "Cache", "RuntimeEntry", "Emulator", "Power", "LatencyCell", "FlashTiming", "CycleEnergy",
     }  # fmt: skip
 
 

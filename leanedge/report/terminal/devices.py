@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from leanedge.profile import DeviceProfile
+    from leanedge.profile import DeviceProfile, Region
 
 __all__ = ["print_target", "print_targets"]
 
@@ -38,6 +38,8 @@ def print_targets(console: Console, profiles: Sequence[DeviceProfile]) -> None:
 def _emulation(profile: DeviceProfile) -> str:
     if profile.emulator is not None:
         return f"emulation ({profile.emulator.cpu})"
+    if profile.is_microcontroller:
+        return f"emulation ({profile.cpu.core})"
     return "running it" if profile.name == "host" else "nothing"
 
 
@@ -52,19 +54,25 @@ def print_target(console: Console, profile: DeviceProfile) -> None:
             )
 
 
+def _frequency(hertz: int) -> str:
+    return f"{hertz / 1e9:g} GHz" if hertz >= 1e9 else f"{hertz / 1e6:g} MHz"
+
+
+def _region(region: Region) -> str:
+    place = "" if region.address is None else f" at {region.address:#010x}"
+    return f"{region.name}: {wording.quantity(region.bytes, 'bytes')} {region.kind}{place}"
+
+
 def _facts(profile: DeviceProfile) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
     cpu = profile.cpu
     core = f"{cpu.cores if cpu.cores else 'an unknown number of'} x {cpu.core or 'generic'} ({cpu.isa})"
-    clock = f", {cpu.clock_hz / 1e9:g} GHz" if cpu.clock_hz else ", clock unknown"
+    clock = f", {_frequency(cpu.clock_hz)}" if cpu.clock_hz else ", clock unknown"
     features = f"; {', '.join(cpu.features)}" if cpu.features else ""
     yield "processor", [(core + clock + features, cpu.source)]
     if profile.memory:
         yield (
             "memory",
-            [
-                (f"{region.name}: {wording.quantity(region.bytes, 'bytes')} {region.kind}", region.source)
-                for region in profile.memory
-            ],
+            [(_region(region), region.source) for region in profile.memory],
         )
     if profile.caches:
         yield (
@@ -87,6 +95,15 @@ def _facts(profile: DeviceProfile) -> Iterator[tuple[str, Iterable[tuple[str, st
         yield "emulation", [(f"{emulator.cores} x {emulator.cpu}, {emulator.max_hz / 1e9:g} GHz", emulator.source)]
     if power is not None:
         yield "power", [(f"{power.load_watts:g} W for the whole board while all cores compute", power.source)]
+    if profile.flash_timing is not None:
+        flash = profile.flash_timing
+        ahead = ", the next prefetched" if flash.prefetch else ""
+        text = f"{flash.wait_states} wait states for each {flash.width_bytes} B{ahead}"
+        yield "flash timing", [(text, flash.source)]
+    if profile.cycle_energy is not None:
+        energy = profile.cycle_energy
+        text = f"{energy.pj:g} pJ a cycle ({energy.low:g} to {energy.high:g} published), {energy.conditions}"
+        yield "energy", [(text, energy.source)]
     if profile.latency:
         yield (
             "latency constants",

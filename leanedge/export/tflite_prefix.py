@@ -32,7 +32,8 @@ def boundaries(path: Path) -> tuple[str, ...]:
         operator.Outputs(place)
         for operator in operators
         for place in range(operator.OutputsLength())
-        if model.Buffers(subgraph.Tensors(operator.Inputs(0)).Buffer()).DataLength() == 0 or operator.InputsLength() > 1
+        if operator.InputsLength() > 1
+        or (operator.InputsLength() and not model.Buffers(subgraph.Tensors(operator.Inputs(0)).Buffer()).DataLength())
     ]
     inner = (tensor for tensor in found if tensor in needed and tensor not in outputs)
     return tuple(_name(subgraph, tensor) for tensor in (*inner, *outputs))

@@ -10,6 +10,8 @@ import numpy as np
 from leanedge.errors import OutputError
 from leanedge.export.tflite_file.encode import FileWriter
 from leanedge.export.tflite_file.operators import write_operator
+from leanedge.export.tflite_file.pads import with_separate_pads
+from leanedge.export.tflite_file.states import assign_states, initialize_states, read_states
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +55,7 @@ def export_tflite(program: Program, path: Path, fp16: bool = False) -> None:
 
 def tflite_bytes(program: Program, fp16: bool = False) -> bytes:
     """The file's bytes; arguments as `export_tflite`."""
+    program = with_separate_pads(program)
     writer = FileWriter()
     halved = _halved(program) if fp16 else frozenset()
     index: dict[str, int] = {}
@@ -62,10 +65,15 @@ def tflite_bytes(program: Program, fp16: bool = False) -> bytes:
             index[name] = writer.tensor(name, tensor.shape, tensor.dtype, tensor.quant, data)
     for name in sorted(halved):
         index[name] = _half(writer, program.tensors[name])
+    handles = read_states(writer, program, index)
     for operator in program.operators:
         write_operator(writer, program, operator, index)
+    assign_states(writer, program, index, handles)
     inputs = [(port.name, index[port.tensor]) for port in program.inputs]
     outputs = [(port.name, index[port.tensor]) for port in program.outputs]
+    writer.subgraph("main", [place for _, place in inputs], [place for _, place in outputs])
+    if program.states:
+        initialize_states(writer, program)
     return writer.finish(inputs, outputs, DESCRIPTION)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import flatbuffers
 import numpy as np
@@ -19,7 +19,7 @@ __all__ = ["TENSOR_TYPES", "FileWriter"]
 Array = np.ndarray[Any, Any]
 Field = "tuple[Callable[[Any, Any], None], Any]"
 
-TENSOR_TYPES: dict[DType, int] = {
+TENSOR_TYPES: dict[DType | Literal["resource"], int] = {
     "float32": tflite.TensorType.FLOAT32,
     "float16": tflite.TensorType.FLOAT16,
     "int8": tflite.TensorType.INT8,
@@ -28,14 +28,16 @@ TENSOR_TYPES: dict[DType, int] = {
     "int32": tflite.TensorType.INT32,
     "int64": tflite.TensorType.INT64,
     "bool": tflite.TensorType.BOOL,
+    "resource": tflite.TensorType.RESOURCE,
 }
+"""Types of the Program, and that of a variable's handle."""
 
 BUFFER_ALIGNMENT = 16
 """Bytes; schema.fbs: Buffer.data has force_align 16."""
 
 
 class FileWriter:
-    """Collects tensors, buffers and operators of one subgraph, then gives the file's bytes."""
+    """Collects tensors, buffers and operators, subgraph by subgraph, then gives the file's bytes."""
 
     def __init__(self) -> None:
         self.builder = flatbuffers.Builder(1 << 16)
@@ -46,6 +48,7 @@ class FileWriter:
         self._tensors: list[int] = []
         self._operators: list[int] = []
         self._constants: dict[tuple[str, bytes], int] = {}
+        self._subgraphs: list[int] = []
 
     def table(self, start: Callable[[Any], None], end: Callable[[Any], int], *fields: Any) -> int:
         """Writes a table; `fields` are (function that adds it, value)."""
@@ -83,7 +86,7 @@ class FileWriter:
         self,
         name: str,
         shape: Sequence[int],
-        dtype: DType,
+        dtype: DType | Literal["resource"],
         quant: TensorQuant | None = None,
         data: Array | None = None,
     ) -> int:
@@ -147,22 +150,26 @@ class FileWriter:
             fields.append((tflite.OperatorAddBuiltinOptions, options[1]))
         self._operators.append(self.table(tflite.OperatorStart, tflite.OperatorEnd, *fields))
 
-    def finish(self, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], description: str) -> bytes:
-        """The file: one subgraph, one signature ``serving_default`` with the ports' names."""
+    def subgraph(self, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Ends a subgraph, of the tensors and operators since the last one; the first is what runs."""
         # A vector of its own: `tflite_prefix` shortens it in place.
-        ends = self.builder.CreateNumpyVector(np.array([index for _, index in outputs], np.int32))
-        subgraph_fields = [
+        ends = self.builder.CreateNumpyVector(np.array(outputs, np.int32))
+        fields = [
             (tflite.SubGraphAddTensors, self._offsets(self._tensors)),
-            (tflite.SubGraphAddInputs, self.vector([index for _, index in inputs])),
+            (tflite.SubGraphAddInputs, self.vector(inputs)),
             (tflite.SubGraphAddOutputs, ends),
             (tflite.SubGraphAddOperators, self._offsets(self._operators)),
-            (tflite.SubGraphAddName, self.builder.CreateString("main")),
+            (tflite.SubGraphAddName, self.builder.CreateString(name)),
         ]
-        subgraph = self.table(tflite.SubGraphStart, tflite.SubGraphEnd, *subgraph_fields)
+        self._subgraphs.append(self.table(tflite.SubGraphStart, tflite.SubGraphEnd, *fields))
+        self._tensors, self._operators, self._constants = [], [], {}
+
+    def finish(self, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], description: str) -> bytes:
+        """The file: its subgraphs, one signature ``serving_default`` with the ports' names."""
         model_fields = [
             (tflite.ModelAddVersion, 3),
             (tflite.ModelAddOperatorCodes, self._offsets([self._code(*code) for code in self._codes])),
-            (tflite.ModelAddSubgraphs, self._offsets([subgraph])),
+            (tflite.ModelAddSubgraphs, self._offsets(self._subgraphs)),
             (tflite.ModelAddDescription, self.builder.CreateString(description)),
             (tflite.ModelAddBuffers, self._offsets(self._buffers)),
             (tflite.ModelAddSignatureDefs, self._offsets([self._signature(inputs, outputs)])),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .convolution import convolution_int8, convolution_int16
 from .depthwise import depthwise_planes, depthwise_strips
+from .elementwise import sum_int8, sum_int8_tables
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .pointwise import pointwise_int8, pointwise_int16
 from .pooling import pooling
@@ -30,5 +31,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     winograd_4x4_lean,
     winograd_2x2,
     pooling,
+    sum_int8,
+    sum_int8_tables,
 )
 """Each is asked for each layer; the order breaks ties."""

@@ -100,19 +100,18 @@ class Requantization:
             shared_at: Where the stack holds the words of all channels, instead of the stream.
         """
         lines: list[str] = []
-        one, two, three, four, spare = free
         if shared_at is not None:
             words = range(self.words.shape[1])
             lines = [f"ldr {free[word]}, [sp, #{shared_at + 4 * word}]" for word in words]
-            return lines + [line for part in sums for r in part for line in self._one(r, one, two, free, spare)]
+            return lines + [line for part in sums for r in part for line in self.one(r, free, free[4])]
         at_once = 2 if self.words.shape[1] == 2 else 1
         for start in range(0, len(sums), at_once):
             part = sums[start : start + at_once]
             loaded = ", ".join(free[: self.words.shape[1] * len(part)])
             lines.append(f"ldm {stream}!, {{{loaded}}}")
-            for registers, (multiplier, constant) in zip(part, ((one, two), (three, four)), strict=False):
+            for number, registers in enumerate(part):
                 for r in registers:
-                    lines += self._one(r, multiplier, constant, free, spare)
+                    lines += self.one(r, free[2 * number :], free[4])
         return lines
 
     def one_channel(self, sums: Sequence[str], free: Sequence[str]) -> list[str]:
@@ -122,32 +121,33 @@ class Requantization:
             sums: Registers.
             free: The registers of the channel's words, then one that is lost (for ``floor`` it may be absent).
         """
-        return [line for r in sums for line in self._one(r, free[0], free[1], free, free[-1])]
+        return [line for r in sums for line in self.one(r, free, free[-1])]
 
-    def _one(self, r: str, multiplier: str, constant: str, free: Sequence[str], spare: str) -> list[str]:
+    def one(self, r: str, words: Sequence[str], spare: str) -> list[str]:
+        """Requantizes the sum in one register, the channel's words being in others."""
         shifted = f", asr #{self.shift}" if self.shift else ""
         if self.form == "floor":
-            lines = [f"smmla {r}, {r}, {multiplier}, {constant}", f"ssat {r}, #8, {r}{shifted}"]
+            lines = [f"smmla {r}, {r}, {words[0]}, {words[1]}", f"ssat {r}, #8, {r}{shifted}"]
         elif self.form == "signed":
             lines = [
-                f"smmlar {spare}, {r}, {multiplier}, {constant}",
+                f"smmlar {spare}, {r}, {words[0]}, {words[1]}",
                 f"add {r}, {spare}, {r}, asr #31",
                 f"ssat {r}, #8, {r}{shifted}",
             ]
         elif self.form == "shifted":
             lines = [
-                f"smmlar {spare}, {r}, {multiplier}, {constant}",
+                f"smmlar {spare}, {r}, {words[0]}, {words[1]}",
                 f"add {r}, {spare}, {r}, asr #31",
-                f"asr {r}, {r}, {free[2]}",
+                f"asr {r}, {r}, {words[2]}",
                 f"ssat {r}, #8, {r}",
             ]
         else:
             lines = [
-                f"lsl {r}, {r}, {free[0]}",
-                f"smmulr {spare}, {r}, {free[1]}",
-                f"add {r}, {free[2]}, {spare}, lsl #1",
+                f"lsl {r}, {r}, {words[0]}",
+                f"smmulr {spare}, {r}, {words[1]}",
+                f"add {r}, {words[2]}, {spare}, lsl #1",
                 f"add {r}, {r}, {spare}, asr #31",
-                f"asr {r}, {r}, {free[3]}",
+                f"asr {r}, {r}, {words[3]}",
                 f"ssat {r}, #8, {r}",
             ]
         if self.low > -128:
@@ -157,7 +157,9 @@ class Requantization:
         return lines
 
 
-def requantization(layer: WeightedLayer, least: Array, most: Array) -> Requantization | None:
+def requantization(
+    layer: WeightedLayer, least: Array, most: Array, reached: tuple[Array, Array] | None = None
+) -> Requantization | None:
     """The shortest form that is right for every sum that the layer can reach, or None where none is.
 
     Forms that round as TFLM does ask for sums doubled (or, the longest, as they are) whatever the limits.
@@ -166,8 +168,9 @@ def requantization(layer: WeightedLayer, least: Array, most: Array) -> Requantiz
         layer: The layer's numbers.
         least: (channels,) bits by which a channel's sums arrive multiplied in any case.
         most: (channels,) bits by which the kernel can multiply them.
+        reached: Least and greatest sum of each channel, where they are not those of `sum_range`.
     """
-    reached = sum_range(layer)
+    reached = reached or sum_range(layer)
     thresholds = steps(layer)
     candidates = itertools.chain(
         _floors(layer, reached, thresholds, least, most),

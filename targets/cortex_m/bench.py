@@ -16,12 +16,16 @@ different prefixes; one Kernel object may be tried several times (with other inp
 
 from __future__ import annotations
 
+import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from leanedge import resources
 
 from .cores import core_named
 from .elf import read_elf
@@ -30,11 +34,12 @@ from .timing import count
 from .toolchain import compile_c, link
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from leanedge.export.c_source.kernel import Constant, Kernel
     from leanedge.program.types import Program, ProgramOperator, ProgramTensor
 
+    from .elf import Elf
     from .timing import Counts
     from .toolchain import Compiler
 
@@ -89,13 +94,17 @@ class KernelObservation:
         counts: Of the input set that took the most cycles; the call through a table of pointers is counted too (one
             load for each pointer, a call and a return).
         stack_bytes: Most stack used, the caller's frame of the trial function included.
+        code_bytes: Of its own code: the call and the functions that its source defines.
+        library_bytes: File of its library -> bytes of that file's functions, as far as they are linked.
         faults: What it did wrong, one sentence each: writes outside output, scratch and stack. Empty: nothing.
     """
 
     outputs: tuple[tuple[Array, ...], ...]
     counts: Counts
     stack_bytes: int
-    faults: tuple[str, ...] = field(default=())
+    faults: tuple[str, ...]
+    code_bytes: int = 0
+    library_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "zig") -> tuple[KernelObservation, ...]:
@@ -136,13 +145,28 @@ def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "
     seen = []
     for number, (trial, plan) in enumerate(zip(trials, plans, strict=True)):
         try:
-            seen.append(_run(machine, trial, plan, elf.symbols[f"trial_{number}"], ram, core))
+            found = _run(machine, trial, plan, elf.symbols[f"trial_{number}"], ram, core)
+            own = _code_bytes(elf, trial.kernel.source) + _code_bytes(elf, f"trial_{number}(")
+            shared = {file: _code_bytes(elf, library_text(file)) for file in trial.kernel.library}
+            seen.append(replace(found, code_bytes=own, library_bytes=shared))
         except EmulationFault as fault:
             raise EmulationFault(
                 f"{trial.kernel.name} for {trial.operator.source}: {fault.message} in {elf.function_at(fault.address)}",
                 address=fault.address,
             ) from fault
     return tuple(seen)
+
+
+def _code_bytes(elf: Elf, source: str) -> int:
+    """Of the functions that the source defines."""
+    names = set(re.findall(r"\b(\w+)\s*\(", source))
+    return sum(function.nbytes for function in elf.functions if function.name in names)
+
+
+@lru_cache(maxsize=64)
+def library_text(file: str) -> str:
+    """The text of a file of the kernels' library."""
+    return (resources.folder("targets") / "_c" / "kernels" / file).read_text(encoding="utf-8")
 
 
 _LINK_SCRIPT = f"""ENTRY(trial_0)

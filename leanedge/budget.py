@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from leanedge.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from leanedge.figures import Figure
 
 __all__ = ["Budget", "Estimate", "format_amount", "parse_amount", "parse_budget"]
@@ -33,12 +35,13 @@ _AMOUNT = re.compile(r"\s*(?P<sign>[-+]?)(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one candidate costs, each figure with the way it is known."""
+    """What one candidate costs, each figure with the way it is known; `more` by name, without a budget."""
 
     latency_ms: Figure
     ram_bytes: Figure
     flash_bytes: Figure
     energy_uj: Figure
+    more: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

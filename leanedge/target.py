@@ -26,7 +26,20 @@ if TYPE_CHECKING:
     from leanedge.names import Pattern, Scheme
     from leanedge.profile import DeviceProfile
 
-__all__ = ["Artifact", "Observation", "Pair", "Target", "Trace", "Trial", "load_target", "missing_modules"]
+__all__ = [
+    "Artifact",
+    "BuildOptions",
+    "Built",
+    "BuiltLayer",
+    "Observation",
+    "Optimize",
+    "Pair",
+    "Target",
+    "Trace",
+    "Trial",
+    "load_target",
+    "missing_modules",
+]
 
 
 @dataclass(frozen=True)
@@ -150,6 +163,71 @@ class Pair:
     host_kernels: str
 
 
+Optimize = Literal["speed", "balanced", "size"]
+"""What the kernels of a build are chosen for."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an artifact is made into what a device's memory holds.
+
+    Attributes:
+        optimize: What kernels are chosen for.
+        flash_bytes: The most flash, beside what the device has; None is no limit.
+        ram_bytes: The most RAM, beside what the device has; None is no limit.
+    """
+
+    optimize: Optimize = "speed"
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class BuiltLayer:
+    """An operator as it was built.
+
+    Attributes:
+        id: The operator.
+        kind: What it computes.
+        macs: Multiply-accumulates of one inference.
+        weight_bytes: Bytes of its constants as stored.
+        weight_bits: Bits of a stored weight, None without weights.
+        activation_bits: Bits of its output.
+        kernel: The kernel's name.
+        instructions: Executed in one inference.
+        cycles: Predicted for one inference.
+        live_bytes: Tensors and scratch alive while it runs.
+    """
+
+    id: str
+    kind: str
+    macs: int
+    weight_bytes: int
+    weight_bits: int | None
+    activation_bits: int
+    kernel: str
+    instructions: int
+    cycles: int
+    live_bytes: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a device's memory will hold.
+
+    Attributes:
+        artifact: With all files that ship.
+        figures: ``latency_ms``, ``ram_bytes``, ``flash_bytes``, ``energy_uj`` and what more the kind knows, by name.
+        layers: Its operators in execution order.
+        notes: What the reader must know: what was not proved on hardware, what does not fit and where.
+    """
+
+    artifact: Artifact
+    figures: Mapping[str, Figure]
+    layers: tuple[BuiltLayer, ...]
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Target:
     """A target kind as plain data and functions.
@@ -171,6 +249,8 @@ class Target:
         prefix: ``(artifact, tensor, folder) -> Artifact``: the same model ending at an inner tensor, to find where
             two runs part.
         one_at_a_time: Its runtime must not be used by two threads of a process at once.
+        build: ``(artifact, profile, options, folder) -> Built``: compiles and links what the device runs and counts
+            it in emulation; None where the artifact's files are what the device gets.
         boundaries: Inner tensors at which `prefix` can end, in execution order, the model's outputs last.
     """
 
@@ -187,6 +267,7 @@ class Target:
     prefix: Callable[[Artifact, str, Path], Artifact]
     boundaries: Callable[[Artifact], tuple[str, ...]]
     one_at_a_time: bool = False
+    build: Callable[[Artifact, DeviceProfile, BuildOptions, Path], Built] | None = None
 
 
 def load_target(kind: str) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from leanedge.program.memory import lifetimes
 
@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
     from leanedge.export.c_source.kernel import Kernel
     from leanedge.program.types import Program
+    from leanedge.target import Optimize
 
-__all__ = ["SLACK", "KernelOption", "Optimize", "choose_kernels", "ram_at"]
-
-Optimize = Literal["speed", "balanced", "size"]
+__all__ = ["SLACK", "KernelOption", "choose_kernels", "ram_at"]
 
 SLACK: Mapping[Optimize, float] = {"speed": 1.01, "balanced": 1.12, "size": 1.4}
 """How many times the least possible cycles a choice may take, to save flash and RAM."""

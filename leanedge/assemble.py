@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from leanedge.plan import Choice, Priced
     from leanedge.proof import Proof
     from leanedge.request import Request
+    from leanedge.target import BuiltLayer
 
 __all__ = ["Findings", "make_report", "write_output"]
 
@@ -85,6 +86,7 @@ def write_output(found: Findings) -> content.Report:
         chosen = found.choice.chosen
         if chosen is not None:
             for name in chosen.evaluation.artifact.files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(chosen.evaluation.artifact.folder / name, folder / name)
             (folder / "plan.json").write_text(_plan(found, chosen.evaluation).to_json())
             artifact, bench = chosen.evaluation.artifact, found.bench
@@ -144,8 +146,8 @@ def make_report(found: Findings, files: tuple[content.FileEntry, ...]) -> conten
         artifact=content.ArtifactInfo(_model_first(files, chosen)),
         figures=_figures(found),
         candidates=_rows(found),
-        layers=_layers(bench, chosen.evaluation) if chosen else (),
-        memory=_memory(bench, chosen.evaluation) if chosen else content.MemoryInfo(),
+        layers=_layers(bench, chosen) if chosen else (),
+        memory=_memory(bench, chosen) if chosen else content.MemoryInfo(),
         verdict=verdict_of(checks, request.require_validation)
         if chosen
         else content.Verdict(False, (content.Check("fits", False, found.choice.why, "budget and --max-drop"),)),
@@ -236,7 +238,9 @@ def _figures(found: Findings) -> dict[str, Figure]:
         figures[name] = getattr(chosen.estimate, name)
         if baseline is not None:
             figures[f"{name}_fp32"] = getattr(baseline.estimate, name)
-    figures["runtime_bytes"] = runtime_bytes(found.request.profile, chosen.evaluation.candidate.runtime)
+    figures |= chosen.estimate.more
+    if not chosen.layers:  # what is built needs no runtime beside it
+        figures["runtime_bytes"] = runtime_bytes(found.request.profile, chosen.evaluation.candidate.runtime)
     return figures
 
 
@@ -325,10 +329,41 @@ def drop_unit(metric: Metric) -> str:
 
 
 def _estimate(estimate: Estimate) -> Mapping[str, Figure]:
-    return {name: getattr(estimate, name) for name in _FIGURES}
+    return {name: getattr(estimate, name) for name in _FIGURES} | dict(estimate.more)
 
 
-def _layers(bench: Workbench, chosen: Evaluation) -> tuple[content.LayerRow, ...]:
+def layer_rows(layers: tuple[BuiltLayer, ...]) -> tuple[content.LayerRow, ...]:
+    """Operators as they were built, for the report."""
+    return tuple(
+        content.LayerRow(
+            id=layer.id,
+            kind=layer.kind,
+            macs=layer.macs,
+            weight_bytes=layer.weight_bytes,
+            weight_bits=layer.weight_bits,
+            activation_bits=layer.activation_bits,
+            scheme=f"w{layer.weight_bits or layer.activation_bits}a{layer.activation_bits}",
+            kernel=layer.kernel,
+            instructions=layer.instructions,
+            cycles=layer.cycles,
+        )
+        for layer in layers
+    )
+
+
+def memory_of(layers: tuple[BuiltLayer, ...]) -> content.MemoryInfo:
+    """Live bytes of operators as they were built."""
+    return content.MemoryInfo(
+        "tensors and scratch alive at each operator, in the order of execution",
+        "proved",
+        tuple(content.MemoryStep(layer.id, layer.live_bytes) for layer in layers),
+    )
+
+
+def _layers(bench: Workbench, priced: Priced) -> tuple[content.LayerRow, ...]:
+    if priced.layers:
+        return layer_rows(priced.layers)
+    chosen = priced.evaluation
     graph, _ = pruned(chosen.candidate, bench)
     rows = []
     for layer in describe_layers(graph):
@@ -354,7 +389,10 @@ def _layers(bench: Workbench, chosen: Evaluation) -> tuple[content.LayerRow, ...
     return tuple(rows)
 
 
-def _memory(bench: Workbench, chosen: Evaluation) -> content.MemoryInfo:
+def _memory(bench: Workbench, priced: Priced) -> content.MemoryInfo:
+    if priced.layers:
+        return memory_of(priced.layers)
+    chosen = priced.evaluation
     graph, _ = pruned(chosen.candidate, bench)
     operators = find_operators(graph)
     widths = {name: chosen.activation_bits.get(item.id, 32) for item in operators for name in item.outputs}

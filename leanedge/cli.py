@@ -134,6 +134,10 @@ def build(
             help="'latency': fastest within --max-drop; 'accuracy': least loss in the budget (default with one)."
         ),
     ] = None,
+    optimize: Annotated[
+        str | None,
+        typer.Option(help="Kernels for a microcontroller: 'speed', 'balanced' or 'size'. [speed]"),
+    ] = None,
     require_validation: Annotated[
         bool, typer.Option("--require-validation", help="A check that could not be made is a failure.")
     ] = False,
@@ -157,6 +161,7 @@ def build(
         output=output,
         plan=plan,
         objective=objective,
+        optimize=optimize,
         require_validation=require_validation,
         seed=seed,
         steps=Steps(console, verbose=verbose),

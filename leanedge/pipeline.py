@@ -24,7 +24,7 @@ from leanedge.load import load_model
 from leanedge.metric import resolve_metric, softmax_outputs
 from leanedge.mix import mixed_candidates
 from leanedge.plan import Choice, Priced, choose
-from leanedge.pricing import price
+from leanedge.pricing import price, price_built
 from leanedge.proof import prove
 from leanedge.report.terminal import silent_steps
 from leanedge.request import Request, read_request
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from leanedge.budget import Budget, Estimate
+    from leanedge.budget import Budget
     from leanedge.data.samples import Sets
     from leanedge.load import LoadedModel
+    from leanedge.pricing import Pricing
     from leanedge.report.content import Report
     from leanedge.report.terminal import RunningStep, Steps
 
@@ -92,6 +93,7 @@ def build(
     output: str | Path | None = None,
     plan: str | Path | None = None,
     objective: str | None = None,
+    optimize: str | None = None,
     require_validation: bool = False,
     seed: int | None = None,
     settings: str | Path | None = None,
@@ -111,6 +113,7 @@ def build(
         output: Folder to write; default ``dist/<target>``.
         plan: A plan.json to build again.
         objective: ``latency`` or ``accuracy``; default ``accuracy`` where a budget is given.
+        optimize: What kernels are chosen for on a microcontroller: ``speed`` (default), ``balanced`` or ``size``.
         require_validation: A check that could not be made is a failure.
         seed: Of everything random. Default 0.
         settings: A leanedge.yaml; default the one in the current folder, or beside the model file.
@@ -327,8 +330,12 @@ def _price(
     made: list[Evaluation], bench: Workbench, request: Request, steps: Steps, interrupted: bool
 ) -> tuple[list[Priced], list[Refusal], tuple[str, ...]]:
     with steps.step("Pricing them for the device") as step:
-        pricing = price(made, bench, request.profile, request.threads, count=not interrupted)
-        priced, unknown = _against_budget(made, pricing.estimates, request.budget, interrupted)
+        if all(load_target(item.candidate.kind).build for item in made):
+            pricing = price_built(made, request.profile, request.build_options)
+            made = [replace(item, artifact=pricing.built[item.candidate.id].artifact) for item in made]
+        else:
+            pricing = price(made, bench, request.profile, request.threads, count=not interrupted)
+        priced, unknown = _against_budget(made, pricing, request.budget, interrupted)
         step.done(request.profile.title)
     for note in pricing.notes:
         steps.say(note)
@@ -336,7 +343,7 @@ def _price(
 
 
 def _against_budget(
-    made: list[Evaluation], estimates: Mapping[str, Estimate], budget: Budget, interrupted: bool
+    made: list[Evaluation], pricing: Pricing, budget: Budget, interrupted: bool
 ) -> tuple[list[Priced], list[Refusal]]:
     """Prices with what is over the budget; refuses candidates of which a limited figure is not known.
 
@@ -345,9 +352,10 @@ def _against_budget(
     """
     priced, unknown, why = [], [], None
     for item in made:
-        estimate = estimates[item.candidate.id]
+        estimate = pricing.estimates[item.candidate.id]
+        built = pricing.built.get(item.candidate.id)
         try:
-            priced.append(Priced(item, estimate, budget.excess(estimate)))
+            priced.append(Priced(item, estimate, budget.excess(estimate), built.layers if built else ()))
         except UsageError as error:
             unknown.append(Refusal(item.candidate, error.message))
             why = why or error

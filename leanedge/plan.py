@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from leanedge.budget import Budget, Estimate
     from leanedge.evaluate import Evaluation
     from leanedge.figures import Figure
+    from leanedge.target import BuiltLayer
 
 __all__ = ["Choice", "Objective", "OperatorPlan", "Plan", "Priced", "choose", "plan_of", "read_plan"]
 
@@ -32,11 +33,19 @@ SAME_CELL_TIE = 1.05
 
 @dataclass(frozen=True)
 class Priced:
-    """A candidate that was made, with what it costs and by how much that is over the budget."""
+    """A candidate that was made, with what it costs and by how much that is over the budget.
+
+    Attributes:
+        evaluation: What was made and what it loses.
+        estimate: What it costs.
+        excess: Figure -> by how much it is over its limit.
+        layers: Its operators as they were built, for target kinds that build.
+    """
 
     evaluation: Evaluation
     estimate: Estimate
     excess: Mapping[str, float]
+    layers: tuple[BuiltLayer, ...] = ()
 
     @property
     def id(self) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leanedge.budget import Estimate
-from leanedge.cache import cached_json, code_version, digest, find_json, keep_json, today
+from leanedge.cache import cached_folder, cached_json, code_version, digest, find_json, keep_json, today
 from leanedge.cost.energy import predict_energy
 from leanedge.cost.flash import artifact_bytes
 from leanedge.cost.host_timing import measure
@@ -19,24 +20,93 @@ from leanedge.cost.latency import predict_latency
 from leanedge.errors import MissingProgram
 from leanedge.evaluate import runtime_versions
 from leanedge.figures import Figure, unavailable
-from leanedge.target import Trial, load_target
+from leanedge.target import Artifact, Built, BuiltLayer, Trial, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from leanedge.data.samples import Samples
     from leanedge.evaluate import Evaluation, Workbench
     from leanedge.profile import DeviceProfile
+    from leanedge.target import BuildOptions
 
-__all__ = ["Pricing", "price"]
+__all__ = ["Pricing", "build_artifact", "estimate_of", "price", "price_built"]
 
 
 @dataclass(frozen=True)
 class Pricing:
-    """Candidate id -> estimate, and what the report must say of how they were found."""
+    """What candidates cost.
+
+    Attributes:
+        estimates: Candidate id -> estimate.
+        notes: What the report must say of how they were found.
+        built: Candidate id -> what was built of it, for target kinds that build.
+    """
 
     estimates: Mapping[str, Estimate]
     notes: tuple[str, ...]
+    built: Mapping[str, Built] = field(default_factory=dict)
+
+
+def price_built(evaluations: Sequence[Evaluation], profile: DeviceProfile, options: BuildOptions) -> Pricing:
+    """Builds candidates for a device and takes their figures from what was built.
+
+    Args:
+        evaluations: What was made, all of target kinds that build.
+        profile: The device.
+        options: For which kernels are chosen.
+
+    Raises:
+        UnsupportedOperator: An operator has no kernel.
+        ValidationFailed: A kernel differs from the reference.
+    """
+    built = {item.candidate.id: build_artifact(item.artifact, profile, options) for item in evaluations}
+    notes = tuple(dict.fromkeys(note for each in built.values() for note in each.notes))
+    return Pricing({name: estimate_of(each) for name, each in built.items()}, notes, built)
+
+
+def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOptions) -> Built:
+    """What the artifact's target kind builds of it, from the cache where the same was built before."""
+    build = load_target(artifact.kind).build
+    if build is None:
+        raise ValueError(f"{artifact.kind} builds nothing")
+    key = digest(
+        "built",
+        {name: (artifact.folder / name).read_bytes() for name in artifact.files},
+        profile.model_dump(mode="json"),
+        asdict(options),
+        code_version(),
+    )
+
+    def produce(folder: Path) -> None:
+        made = build(artifact, profile, options, folder)
+        record = {
+            "artifact": made.artifact.to_json(),
+            "figures": {name: figure.to_dict() for name, figure in made.figures.items()},
+            "layers": [asdict(layer) for layer in made.layers],
+            "notes": list(made.notes),
+        }
+        (folder / _RECORD).write_text(json.dumps(record))
+
+    folder, _ = cached_folder("built", key, produce)
+    record = json.loads((folder / _RECORD).read_text())
+    return Built(
+        Artifact.from_json(record["artifact"], folder),
+        {name: Figure(**figure) for name, figure in record["figures"].items()},
+        tuple(BuiltLayer(**layer) for layer in record["layers"]),
+        tuple(record["notes"]),
+    )
+
+
+_RECORD = "built.json"
+_ESTIMATED = ("latency_ms", "ram_bytes", "flash_bytes", "energy_uj")
+
+
+def estimate_of(built: Built) -> Estimate:
+    """Its figures as an estimate."""
+    known = {name: built.figures[name] for name in _ESTIMATED}
+    return Estimate(**known, more={name: each for name, each in built.figures.items() if name not in known})
 
 
 def price(

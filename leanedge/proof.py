@@ -95,7 +95,8 @@ def prove(
         checks = [_accuracy_check(bench, theirs, ours, outputs, reference)]
         checks.append(_own_process_check(chosen.artifact, proving, profile, outputs))
         evidence: Mapping[str, Mapping[str, str]] = {}
-        if emulated and profile.emulator is not None:
+        can_emulate = profile.emulator is not None or target.build is not None
+        if emulated and can_emulate:
             say("running it in the emulated device")
             emulation = emulate(chosen.artifact, proving, profile)
             checks += [*emulation.checks, *_emulated_accuracy(bench, emulation, reference)]
@@ -103,7 +104,7 @@ def prove(
         elif emulated and profile.name != "host":
             reason = f"not checked: {profile.name} has no emulator; validate on the device itself"
             checks.append(Check("emulator.outputs", None, reason))
-        elif not emulated and profile.emulator is not None:
+        elif not emulated and can_emulate:
             checks.append(Check("emulator.outputs", None, "not checked: the build was interrupted"))
         return {
             "accuracy": asdict(replace(ours, per_sample=None)),

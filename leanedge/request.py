@@ -12,6 +12,7 @@ from leanedge.errors import UsageError, nearest
 from leanedge.plan import Objective, Plan, read_plan
 from leanedge.profile import DeviceProfile, load_profile
 from leanedge.settings import Settings, read_settings
+from leanedge.target import BuildOptions, Optimize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ class Request:
         budget: Limits.
         max_drop: Largest loss allowed.
         objective: What is best.
+        optimize: What kernels are chosen for, for target kinds that build.
         threads: On the device.
         output: Folder to write.
         plan: A plan to build again, or None.
@@ -51,11 +53,17 @@ class Request:
     budget: Budget
     max_drop: float
     objective: Objective
+    optimize: Optimize
     threads: int
     output: Path
     plan: Plan | None
     require_validation: bool
     seed: int
+
+    @property
+    def build_options(self) -> BuildOptions:
+        """For target kinds that build."""
+        return BuildOptions(self.optimize, self.budget.flash_bytes, self.budget.ram_bytes)
 
 
 def find_settings(model: Any, settings: str | Path | None) -> Settings:
@@ -112,6 +120,7 @@ def read_request(model: Any, options: Mapping[str, Any]) -> Request:
         budget=parsed,
         max_drop=_max_drop(_either(options["max_drop"], settings.max_drop)),
         objective=_objective(options["objective"], parsed),
+        optimize=_one_of(Optimize, "--optimize", options["optimize"] or "speed"),
         threads=_either(options["threads"], settings.threads) or profile.threads,
         output=Path(_either(options["output"], settings.output) or Path("dist") / profile.name),
         plan=read_plan(Path(options["plan"])) if options["plan"] is not None else None,
@@ -134,13 +143,15 @@ def _max_drop(value: float | None) -> float:
 
 def _objective(text: str | None, budget: Budget) -> Objective:
     """By default the least loss that fits where a budget is given, else the fastest within the allowed drop."""
-    if text is None:
-        return "accuracy" if any(limit is not None for limit in budget.to_dict().values()) else "latency"
-    for allowed in get_args(Objective):
-        if text == allowed:
-            known: Objective = allowed
-            return known
-    names = get_args(Objective)
-    raise UsageError(
-        f"unknown objective {text!r}", where="--objective", allowed=", ".join(names), hint=nearest(text, names)
-    )
+    limited = any(limit is not None for limit in budget.to_dict().values())
+    known: Objective = _one_of(Objective, "--objective", text or ("accuracy" if limited else "latency"))
+    return known
+
+
+def _one_of(literal: Any, option: str, text: str) -> Any:
+    """The text, if it is one of a Literal's values."""
+    names = get_args(literal)
+    if text not in names:
+        word = option.removeprefix("--")
+        raise UsageError(f"unknown {word} {text!r}", where=option, allowed=", ".join(names), hint=nearest(text, names))
+    return text

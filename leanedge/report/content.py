@@ -199,6 +199,9 @@ class LayerRow:
         channels: Output channels that are left, None where nothing can be cut.
         channels_before: Output channels of the given model.
         in_float: True when it computes in float.
+        kernel: What executes it; empty where the runtime picks.
+        instructions: Executed in one inference, None where they are not counted for each operator.
+        cycles: Predicted for one inference, or None.
     """
 
     id: str
@@ -211,6 +214,9 @@ class LayerRow:
     channels: int | None = None
     channels_before: int | None = None
     in_float: bool = False
+    kernel: str = ""
+    instructions: int | None = None
+    cycles: int | None = None
 
 
 @dataclass(frozen=True)

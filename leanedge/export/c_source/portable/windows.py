@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge.export.c_source.kernel import Constant
-from leanedge.export.c_source.leads import first_reads_of_window, sequential_lead
+from leanedge.export.c_source.leads import channel_block_ends, first_reads_of_window, sequential_lead
 from leanedge.export.c_source.portable.parts import all_int8, inputs_of, output_of, portable, zero_of
 from leanedge.program.types import PoolOptions, TransposeConvOptions
 from leanedge.program.weighted import channel_scales, output_limits, weighted_layer
@@ -20,6 +20,9 @@ __all__ = ["make_conv", "make_pool", "make_transpose_conv"]
 Array = np.ndarray[Any, Any]
 
 _INT32_MAX = (1 << 31) - 1
+
+_BLOCK = 16
+"""Channels that depthwise_conv_2d and the pools compute before they write any (BLOCK in the C)."""
 
 
 def make_conv(layer: Layer) -> Kernel | None:
@@ -67,7 +70,8 @@ def make_conv(layer: Layer) -> Kernel | None:
         if depthwise
         else ("leanedge_conv_2d_int8", "conv_2d_int8.c")
     )
-    lead = sequential_lead(first, height * width * channels)
+    ends = _block_ends(numbers.output_shape) if depthwise else None
+    lead = sequential_lead(first, height * width * channels, ends=ends)
     return portable(layer, function, "leanedge_conv", fields, (file,), constants=constants, leads=(lead,))
 
 
@@ -140,8 +144,12 @@ def make_pool(layer: Layer) -> Kernel | None:
         "leanedge_pool",
         {"window": window, "low": low, "high": high},
         (file,),
-        leads=(sequential_lead(first, source.elements),),
+        leads=(sequential_lead(first, source.elements, ends=_block_ends(out.shape[1:])),),
     )
+
+
+def _block_ends(shape: tuple[int, ...]) -> Array:
+    return channel_block_ends(shape[0] * shape[1], shape[2], _BLOCK)
 
 
 def _is_image(layer: Layer) -> bool:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge import resources
+from leanedge.export.c_source.text import C_TYPES, numbers
 
 from .cores import core_named
 from .elf import read_elf
@@ -51,18 +52,6 @@ _FLASH, _RAM = 0, 0x2000_0000
 _STACK_BYTES = 64 * 1024
 _GUARD_BYTES = 256
 _PAGE = 4096
-
-_C_TYPES = {
-    "int8": "int8_t",
-    "uint8": "uint8_t",
-    "bool": "uint8_t",
-    "int16": "int16_t",
-    "uint16": "uint16_t",
-    "int32": "int32_t",
-    "uint32": "uint32_t",
-    "int64": "int64_t",
-    "float32": "float",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +119,7 @@ def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "
         folder = Path(work)
         (folder / "bench.c").write_text(_source(kernels, trials), encoding="utf-8")
         (folder / "bench.ld").write_text(_LINK_SCRIPT, encoding="utf-8")
-        compile_c([folder / "bench.c"], [], target, compiler, folder / "bench.o")
+        compile_c([folder / "bench.c", *_library_sources(kernels)], [], target, compiler, folder / "bench.o")
         link(folder / "bench.o", folder / "bench.ld", target, compiler, folder / "bench.elf")
         elf = read_elf((folder / "bench.elf").read_bytes())
     writable = [section.name for section in elf.sections if section.writable and section.nbytes]
@@ -185,28 +174,33 @@ SECTIONS
 
 def _source(kernels: Sequence[Kernel], trials: Sequence[KernelTrial]) -> str:
     parts = ["#include <stdint.h>", "#include <string.h>"]
-    parts += [f'#include "{file}"' for file in dict.fromkeys(file for kernel in kernels for file in kernel.library)]
+    library = {file for kernel in kernels for file in kernel.library}
+    headers = {file for file in library if file.endswith(".h")} | ({"leanedge_kernels.h"} if library else set())
+    parts += [f'#include "{file}"' for file in sorted(headers)]
     for kernel in kernels:
         parts += [_constant(constant) for constant in kernel.constants]
         parts.append(kernel.source)
     for number, trial in enumerate(trials):
         inputs, outputs = _tensors(trial)
-        names = {f"input{i}": f"((const {_C_TYPES[t.dtype]} *)at[{i}])" for i, t in enumerate(inputs)}
-        first = len(inputs)
-        names |= {f"output{i}": f"(({_C_TYPES[t.dtype]} *)at[{first + i}])" for i, t in enumerate(outputs)}
-        names["scratch"] = f"at[{first + len(outputs)}]"
-        parts.append(f"void trial_{number}(void *const *at);")
-        parts.append(
-            f"void trial_{number}(void *const *at)\n{{\n    (void)at;\n    {trial.kernel.call.format(**names)}\n}}"
-        )
+        places = [n for n, name in enumerate(trial.operator.inputs) if trial.program.tensors[name].data is None]
+        pointers = [(f"input{n}", f"const {C_TYPES[t.dtype]}") for n, t in zip(places, inputs, strict=True)]
+        pointers += [(f"output{n}", C_TYPES[tensor.dtype]) for n, tensor in enumerate(outputs)]
+        fields = {name: f"(({kind} *)at[{at}])" for at, (name, kind) in enumerate(pointers)}
+        fields["scratch"] = f"at[{len(pointers)}]"
+        signature = f"void trial_{number}(void *const *at)"
+        parts.append(f"{signature};\n{signature}\n{{\n    (void)at;\n    {trial.kernel.statement(fields)}\n}}")
     return "\n".join(parts) + "\n"
 
 
 def _constant(constant: Constant) -> str:
-    kind = _C_TYPES[constant.array.dtype.name]
-    numbers = ",".join(map(str, constant.array.reshape(-1).tolist()))
+    kind = C_TYPES[str(constant.array.dtype)]
     aligned = f"__attribute__((aligned({constant.alignment})))"
-    return f"static const {kind} {constant.name}[{constant.array.size}] {aligned} = {{{numbers}}};"
+    return f"static const {kind} {constant.name}[{constant.array.size}] {aligned} = {{\n{numbers(constant.array)}}};"
+
+
+def _library_sources(kernels: Sequence[Kernel]) -> list[Path]:
+    folder = resources.folder("targets") / "_c" / "kernels"
+    return [folder / file for file in sorted({f for kernel in kernels for f in kernel.library}) if file.endswith(".c")]
 
 
 def _refuse_doubles(kernels: Sequence[Kernel]) -> None:

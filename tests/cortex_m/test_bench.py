@@ -112,10 +112,17 @@ def test_a_crash_names_the_kernel(statement: str, said: str, samples: list[list[
     assert said in str(raised.value)
 
 
+def test_library_files_come_along(samples: list[list[np.ndarray]]) -> None:
+    program, operator = copy_program()
+    moving = kernel("leanedge_move_bytes({input0}, {output0}, 64);", library=("move_bytes.c",))
+    (seen,) = run_kernels([KernelTrial(program, operator, moving, samples[:1])], "cortex-m0plus")
+    np.testing.assert_array_equal(seen.outputs[0][0], samples[0][0])
+
+
 def test_overlap_is_placed_as_asked(samples: list[list[np.ndarray]]) -> None:
     """Copying upwards byte by byte stands an input behind the output, and not one before it."""
     program, operator = copy_program()
-    copy = kernel("for (int i = 0; i < 64; i++) {{ *(volatile int8_t *)&{output0}[i] = {input0}[i]; }}")
+    copy = kernel("for (int i = 0; i < 64; i++) { *(volatile int8_t *)&{output0}[i] = {input0}[i]; }")
     trials = [KernelTrial(program, operator, copy, samples[:1], leads=(lead,)) for lead in (0, 5, -5)]
     for one, right in zip(run_kernels(trials, "cortex-m4"), (True, True, False), strict=True):
         assert one.faults == ()

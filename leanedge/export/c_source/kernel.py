@@ -6,6 +6,7 @@ not apply; the cheapest by counted cost under the budget is chosen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from leanedge.program.types import Program, ProgramOperator
 
 __all__ = ["Constant", "Kernel", "KernelMaker", "Layer"]
@@ -60,7 +63,8 @@ class Kernel:
 
     Attributes:
         name: As tables and reports show it: ``pointwise_int16``, ``winograd_4x4``, ``portable``.
-        call: One C statement; ``{input0}``, ``{input1}``, ... are `const int8_t *` (or the tensor's own type),
+        call: One C statement; ``{input0}``, ``{input1}``, ... (numbered as in the operator, constants counted too) are
+            `const int8_t *` (or the tensor's own type),
             ``{output0}`` is a pointer to where the result goes, ``{scratch}`` is a `void *` aligned to 4 bytes.
         constants: Arrays that it reads.
         source: Static C functions (inline assembly included) that `call` uses; may be empty.
@@ -86,6 +90,14 @@ class Kernel:
     def constant_bytes(self) -> int:
         """Flash that its arrays take."""
         return sum(constant.array.nbytes for constant in self.constants)
+
+    def statement(self, pointers: Mapping[str, str]) -> str:
+        """`call` with ``{input0}``, ``{output0}``, ``{scratch}``, ... replaced; other braces are C.
+
+        >>> Kernel("copy", "copy({input0}, {output0});").statement({"input0": "a", "output0": "b"})
+        'copy(a, b);'
+        """
+        return re.sub(r"\{(input\d+|output\d+|scratch)\}", lambda found: pointers[found[1]], self.call).strip()
 
 
 KernelMaker = Callable[[Layer], Kernel | None]

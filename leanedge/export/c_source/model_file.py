@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from leanedge.export.c_source.layers import describe
@@ -148,11 +147,7 @@ def _step(
     fields |= {f"output{n}": f"({_address(program, name, names)}" for n, name in enumerate(operator.outputs)}
     if index in plan.scratch:
         fields["scratch"] = f"(void *)(arena + {plan.scratch[index]})"
-
-    def filled(found: re.Match[str]) -> str:
-        return fields[found[1]]
-
-    call = re.sub(r"\{(input\d+|output\d+|scratch)\}", filled, kernel.call).strip()
+    call = kernel.statement(fields)
     if "\n" not in call and len(call) > _WIDTH:
         head, _, arguments = call.partition("(&")
         call = f"{head}(\n    &{arguments}" if arguments else call

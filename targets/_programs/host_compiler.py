@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["shared_library"]
+__all__ = ["compiler_command", "shared_library"]
 
 
 def shared_library(source: Path, name: str, definitions: Sequence[str] = ()) -> Path:
@@ -33,7 +33,7 @@ def shared_library(source: Path, name: str, definitions: Sequence[str] = ()) -> 
     """
 
     def make(folder: Path) -> None:
-        command = [*_compiler(), "-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
+        command = [*compiler_command(), "-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
         command += [f"-D{definition}" for definition in definitions]
         done = subprocess.run(
             [*command, "-o", str(folder / "library.so"), str(source)], capture_output=True, text=True, check=False
@@ -41,7 +41,7 @@ def shared_library(source: Path, name: str, definitions: Sequence[str] = ()) -> 
         if done.returncode != 0:
             raise MissingProgram(
                 f"the {name} can't be compiled: {done.stderr.strip()[:300]}",
-                where=" ".join(_compiler()),
+                where=" ".join(compiler_command()),
                 hint="install a working C compiler: `pip install ziglang`, or as root `apt-get install gcc`",
             )
 
@@ -49,7 +49,12 @@ def shared_library(source: Path, name: str, definitions: Sequence[str] = ()) -> 
     return make_once(f"{name}-{key}", make) / "library.so"
 
 
-def _compiler() -> list[str]:
+def compiler_command() -> list[str]:
+    """The command of this machine's C compiler.
+
+    Raises:
+        MissingProgram: There is none.
+    """
     for name in ("cc", "gcc", "clang"):
         path = shutil.which(name)
         if path:
@@ -57,5 +62,5 @@ def _compiler() -> list[str]:
     if importlib.util.find_spec("ziglang") is not None:
         return [sys.executable, "-m", "ziglang", "cc", "-Wl,-z,undefs"]
     raise MissingProgram(
-        "counting instructions needs a C compiler", where="cc, gcc, clang, ziglang", hint="run `pip install ziglang`"
+        "this machine has no C compiler", where="cc, gcc, clang, ziglang", hint="run `pip install ziglang`"
     )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from leanedge.targets._programs.host_compiler import compiler_command
 
 from leanedge.cache import cached_folder, digest
-from leanedge.errors import MissingProgram, ValidationFailed
+from leanedge.errors import ValidationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from leanedge.export.c_source import CSource
 
-__all__ = ["FLAGS", "Library", "compile_library", "find_compiler", "open_library"]
+__all__ = ["FLAGS", "Library", "compile_library", "open_library"]
 
 Array = np.ndarray[Any, Any]
 
@@ -121,24 +119,6 @@ def _pointers(arrays: Sequence[Array]) -> Any:
     return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
 
 
-def find_compiler() -> tuple[str, ...]:
-    """The command of a C compiler: gcc, else the one in the Python package ziglang.
-
-    Raises:
-        MissingProgram: Neither is here.
-    """
-    found = shutil.which("gcc")
-    if found is not None:
-        return (found,)
-    if importlib.util.find_spec("ziglang") is not None:
-        return (sys.executable, "-m", "ziglang", "cc")
-    raise MissingProgram(
-        "building C for this machine needs a C compiler",
-        allowed="gcc on PATH, or the Python package ziglang",
-        hint="pip install 'leanedge[mcu]'",
-    )
-
-
 def compile_library(source: CSource, folder: Path, compiler: Sequence[str] = (), flags: Sequence[str] = FLAGS) -> Path:
     """Writes the files to `folder` and builds them there.
 
@@ -149,7 +129,7 @@ def compile_library(source: CSource, folder: Path, compiler: Sequence[str] = (),
         MissingProgram: There is no compiler.
         ValidationFailed: The compiler refuses the files.
     """
-    command = tuple(compiler) or find_compiler()
+    command = [*(compiler or compiler_command())]
     for name, text in {**source.files, "host_batch.c": _batch_text(source)}.items():
         (folder / name).write_text(text, encoding="utf-8")
     library = folder / f"lib{source.interface.stem}.so"
@@ -169,7 +149,7 @@ def compile_library(source: CSource, folder: Path, compiler: Sequence[str] = (),
 
 def open_library(source: CSource) -> Library:
     """Builds the files, or finds that the very same were built before, and loads them."""
-    compiler = find_compiler()
+    compiler = compiler_command()
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
     key = digest(dict(source.files), _batch_text(source), compiler, version, FLAGS)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanedge.program.fixed_point import INT32_MAX
 from leanedge.program.tflite_file.step import ACTIVATION_TYPES
 from leanedge.program.types import (
     ConcatenationOptions,
@@ -38,6 +39,11 @@ __all__ = ["CONVERSIONS"]
 
 Array = np.ndarray[Any, Any]
 
+_LAYER_FACTOR = 2.0**7
+"""Largest factor between sums of products and outputs; 64-bit sums are scaled by no more."""
+_UNARY_FACTOR = 2.0**14
+"""Largest factor between a number of 16 bits and an output."""
+
 
 def _conv_2d(step: Step) -> None:
     step.count((2, 3))
@@ -49,6 +55,7 @@ def _conv_2d(step: Step) -> None:
     options, size = _window(step, (height, width), (rows, columns))
     bias = step.bias(2, source, weights, outputs)
     out = step.write((batch, *size, outputs), (source.dtype,))
+    step.factor([source, weights], out, _LAYER_FACTOR)
     step.emit("conv_2d", [source, weights, bias], [out], options)
 
 
@@ -62,6 +69,7 @@ def _depthwise_conv_2d(step: Step) -> None:
     options, size = _window(step, (height, width), (rows, columns))
     bias = step.bias(2, source, weights, outputs, wide=True)
     out = step.write((batch, *size, outputs), (source.dtype,))
+    step.factor([source, weights], out, _LAYER_FACTOR)
     step.emit("depthwise_conv_2d", [source, weights, bias], [out], options)
 
 
@@ -93,6 +101,7 @@ def _transpose_conv(step: Step) -> None:
         raise step.refusal(f"makes {shape}, more than its windows of {whole} reach", "an output that they cover")
     bias = step.bias(3, source, weights, outputs, wide=True)
     out = step.write((batch, shape[1], shape[2], outputs), (source.dtype,))
+    step.factor([source, weights], out, _LAYER_FACTOR)
     step.emit("transpose_conv", [source, weights, bias], [out], TransposeConvOptions(strides, pads, step.activation()))
 
 
@@ -113,6 +122,7 @@ def _fully_connected(step: Step) -> None:
         rows = step.made_up(source, (source.elements // depth, depth))
         step.emit("reshape", [source], [rows], suffix="_rows")
     out = step.write((*kept, outputs), (source.dtype,))
+    step.factor([source, weights], out, _LAYER_FACTOR)
     step.emit("fully_connected", [rows, weights, bias], [out], FullyConnectedOptions(step.activation()))
 
 
@@ -127,6 +137,11 @@ def _elementwise(kind: Kind) -> Callable[[Step], None]:
         except ValueError as error:
             raise step.damage(f"shapes {left.shape} and {right.shape}") from error
         out = step.write(tuple(shape), (left.dtype,))
+        if kind == "mul":
+            step.factor([left, right], out, 1.0 if left.dtype == "int16" else _UNARY_FACTOR)
+        else:
+            step.factor([left], out, _UNARY_FACTOR)
+            step.factor([right], out, _UNARY_FACTOR)
         step.emit(kind, [left, right], [out], ElementwiseOptions(step.activation()))
 
     return convert
@@ -156,6 +171,9 @@ def _mean(step: Step) -> None:
         raise step.damage("no axes")
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(source.shape) if keep or axis not in axes)
     out = step.write(shape, (source.dtype,))
+    step.factor([source], out, _LAYER_FACTOR)
+    if source.elements // out.elements << 8 * np.dtype(source.dtype).itemsize > INT32_MAX:
+        raise step.refusal(f"sums {source.elements // out.elements} numbers", "sums that stay within 32 bits")
     step.emit("mean", [source], [out], ReduceOptions(axes, keep))
 
 
@@ -173,6 +191,9 @@ def _softmax(step: Step) -> None:
         raise step.damage(f"beta {beta}")
     out = step.write(source.shape, (source.dtype,))
     _fixed_output(step, out, 1 / 256, -128)
+    # int8: scale x beta x 2^26 is above 1. int16: 65535 steps are 10, and differences stay within 32 bits.
+    low, high = (2.0**-26, 2.0**5) if source.dtype == "int8" else (2.0**-40, 2.0)
+    step.scale_within(source, low / beta, high / beta)
     step.emit("softmax", [source], [out], SoftmaxOptions(beta))
 
 
@@ -182,6 +203,8 @@ def _squash(kind: Kind, scale: float, zero: int) -> Callable[[Step], None]:
         source = step.read(0)
         out = step.write(source.shape, (source.dtype,))
         _fixed_output(step, out, scale, zero)
+        low, high = (2.0**-27, 8.0) if source.dtype == "int8" else (2.0**-40, 2.0)
+        step.scale_within(source, low, high)
         step.emit(kind, [source], [out])
 
     return convert
@@ -204,6 +227,9 @@ def _unary(kind: Kind, tied: bool = False, types: tuple[str, ...] = ACTIVATION_T
         out = step.write(source.shape, (source.dtype,))
         if tied:
             step.same_scale(source, out)
+        step.factor([source], out, _LAYER_FACTOR if kind == "hard_swish" else _UNARY_FACTOR)
+        if kind == "hard_swish":
+            step.scale_within(source, 2.0**-27, 8.0)
         step.emit(kind, [source], [out])
 
     return convert
@@ -216,6 +242,7 @@ def _leaky_relu(step: Step) -> None:
     if not 0 <= alpha <= 1e3:
         raise step.refusal(f"a slope of {alpha}", "0 or above")
     out = step.write(source.shape, (source.dtype,))
+    step.factor([source], out, _UNARY_FACTOR, max(alpha, 1.0))
     step.emit("leaky_relu", [source], [out], LeakyReluOptions(alpha))
 
 
@@ -404,6 +431,8 @@ def _quantize(step: Step) -> None:
     out = step.write(source.shape, ("uint8", *ACTIVATION_TYPES))
     if source.data is not None:
         raise step.refusal(f"{source.name} is constant", hint="fold it: convert with a current converter")
+    if source.dtype != "float32":
+        step.factor([source], out, _UNARY_FACTOR)
     step.emit("quantize", [source], [out])
 
 

@@ -306,6 +306,29 @@ class Step:
                     "convert the model again with a current converter",
                 )
 
+    def factor(self, sources: Sequence[ProgramTensor], out: ProgramTensor, limit: float, by: float = 1.0) -> None:
+        """Checks that by x product of the sources' scales / the output's stays below a limit.
+
+        Above it, sums shifted to the left would leave 32 bits, and every output but one number would saturate anyway.
+        """
+        assert out.quant is not None
+        real = by / float(out.quant.scale)
+        for tensor in sources:
+            assert tensor.quant is not None
+            real *= float(tensor.quant.scale.max())
+        if real >= limit:
+            raise self.refusal(
+                f"the scales of {', '.join(tensor.name for tensor in sources)} are {real:g} times that of {out.name}",
+                f"below {limit:g} times",
+                "the file is damaged, or its scales were not calibrated",
+            )
+
+    def scale_within(self, tensor: ProgramTensor, low: float, high: float) -> None:
+        """Checks a scale that the kernel's fixed-point format must hold."""
+        assert tensor.quant is not None
+        if not low <= float(tensor.quant.scale) < high:
+            raise self.refusal(f"{tensor.name} has scale {float(tensor.quant.scale):g}", f"from {low:g} to {high:g}")
+
     def number(self, name: str) -> int:
         """A whole number among the options."""
         value = self.operator.options[name]

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layers import assert_exact, conv, depthwise, made, one_layer, quant
-from leanedge.targets.cortex_m.kernels.depthwise import depthwise_planes, depthwise_strips
+from leanedge.targets.cortex_m.kernels.depthwise import (
+    depthwise_bytes,
+    depthwise_bytes_strips,
+    depthwise_planes,
+    depthwise_strips,
+)
 from leanedge.targets.cortex_m.kernels.pooling import pooling
 from leanedge.targets.cortex_m.kernels.winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
 
@@ -14,6 +19,7 @@ from leanedge.program.types import PoolOptions, ReduceOptions
 
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
 DEPTHWISE = (depthwise_planes, depthwise_strips)
+BYTES = (depthwise_bytes, depthwise_bytes_strips)
 WINOGRAD = (winograd_4x4, winograd_4x4_lean, winograd_2x2)
 
 ACTIVATIONS = st.sampled_from(
@@ -100,6 +106,26 @@ def test_depthwise_is_shorter_than_published_ones():
     plain, _, halved, _ = assert_exact(offers, "cortex-m4")
     assert plain.counts.instructions / (24 * 24 * 8 * 9) < 1.5
     assert halved.counts.instructions / (24 * 24 * 4 * 9) < 2.15
+
+
+@given(st.lists(depthwise_layers(), min_size=10, max_size=10))
+@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+def test_any_depthwise_layer_on_a_core_without_dsp(programs):
+    offers = [
+        (program, kernel)
+        for n, program in enumerate(programs)
+        for kernel in made(program, BYTES, "cortex-m0plus", f"p{n}")
+    ]
+    assert len(offers) >= len(programs)
+    assert_exact(offers, "cortex-m0plus")
+
+
+def test_depthwise_without_dsp_takes_six_instructions_a_multiplication():
+    programs = [depthwise((24, 24, 8)), depthwise((24, 24, 8), strides=(2, 2)), depthwise((9, 6, 7), multiplier=2)]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, BYTES, "cortex-m0plus", f"p{n}")]
+    assert [kernel.name for _, kernel in offers] == ["depthwise_bytes", "depthwise_bytes_strips"] * 3
+    seen = assert_exact(offers, "cortex-m0plus")
+    assert seen[0].counts.instructions / (24 * 24 * 8 * 9) < 6.0
 
 
 @given(st.lists(winograd_layers(), min_size=6, max_size=6))

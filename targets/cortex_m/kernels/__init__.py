@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .convolution import convolution_int8, convolution_int16
-from .depthwise import depthwise_planes, depthwise_strips
+from .depthwise import depthwise_bytes, depthwise_bytes_strips, depthwise_planes, depthwise_strips
 from .elementwise import sum_int8, sum_int8_tables
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .pointwise import pointwise_int8, pointwise_int16
@@ -27,6 +27,8 @@ KERNELS: tuple[KernelMaker, ...] = (
     fully_connected_int8_compact,
     depthwise_planes,
     depthwise_strips,
+    depthwise_bytes,
+    depthwise_bytes_strips,
     winograd_4x4,
     winograd_4x4_lean,
     winograd_2x2,

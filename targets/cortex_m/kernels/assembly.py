@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_constant", "load_words", "move_constant", "naked_function", "once"]
 
-_BRANCHES = ("1:", "2:", "3:", "4:", "5:", "6:")
-
 
 def naked_function(name: str, parameters: Sequence[str], note: str, lines: Iterable[str]) -> str:
     """A static C function of nothing but assembly: it saves registers and returns by itself.
@@ -62,4 +60,4 @@ def move_constant(target: str, number: int) -> list[str]:
 
 
 def _indented(line: str) -> str:
-    return line if line in _BRANCHES else f"    {line}"
+    return line if line.endswith(":") else f"    {line}"

@@ -10,6 +10,7 @@ from .elementwise import sum_int8, sum_int8_tables
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .pointwise import pointwise_int8, pointwise_int16
 from .pooling import pooling
+from .thumb1_gemm import five_windows, one_window
 from .winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ KERNELS: tuple[KernelMaker, ...] = (
     winograd_4x4_lean,
     winograd_2x2,
     pooling,
+    five_windows,
+    one_window,
     sum_int8,
     sum_int8_tables,
 )

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from leanedge.export.c_source.portable import portable_kernel
 
 from leanedge.cache import code_version, digest, find_json, keep_json
 from leanedge.errors import UnsupportedOperator, ValidationFailed
 from leanedge.export.c_source.choose import KernelOption
+from leanedge.export.c_source.portable import portable_kernel
 from leanedge.program.simulate import simulate_tensors
 from leanedge.program.types import Program
 

@@ -9,17 +9,18 @@ from leanedge.budget import Budget
 from leanedge.errors import UsageError
 from leanedge.pipeline import _against_budget
 from leanedge.plan import Priced
+from leanedge.pricing import Pricing
 
 LIMIT = Budget(latency_ms=2.0)
 
 
-def parts(rows: list[Priced]) -> tuple[list, dict]:
-    return [each.evaluation for each in rows], {each.id: each.estimate for each in rows}
+def parts(rows: list[Priced]) -> tuple[list, Pricing]:
+    return [each.evaluation for each in rows], Pricing({each.id: each.estimate for each in rows}, ())
 
 
 def test_a_candidate_of_unknown_latency_is_refused_and_the_others_stand() -> None:
-    made, estimates = parts([row("known", 1.0), row("unknown", None), row("slow", 5.0)])
-    priced, refused = _against_budget(made, estimates, LIMIT, interrupted=False)
+    made, pricing = parts([row("known", 1.0), row("unknown", None), row("slow", 5.0)])
+    priced, refused = _against_budget(made, pricing, LIMIT, interrupted=False)
     assert [(each.evaluation.candidate.runtime, dict(each.excess)) for each in priced] == [
         ("known", {}),
         ("slow", {"latency_ms": 3.0}),
@@ -29,14 +30,14 @@ def test_a_candidate_of_unknown_latency_is_refused_and_the_others_stand() -> Non
 
 
 def test_known_of_none_is_an_error_unless_the_build_was_interrupted() -> None:
-    made, estimates = parts([row("a", None), row("b", None)])
+    made, pricing = parts([row("a", None), row("b", None)])
     with pytest.raises(UsageError, match="leave latency out of the budget"):
-        _against_budget(made, estimates, LIMIT, interrupted=False)
-    priced, refused = _against_budget(made, estimates, LIMIT, interrupted=True)
+        _against_budget(made, pricing, LIMIT, interrupted=False)
+    priced, refused = _against_budget(made, pricing, LIMIT, interrupted=True)
     assert not priced
     assert len(refused) == 2
 
 
 def test_without_a_limit_nothing_is_refused() -> None:
-    made, estimates = parts([row("a", None), row("b", 1.0)])
-    assert len(_against_budget(made, estimates, Budget(), interrupted=False)[0]) == 2
+    made, pricing = parts([row("a", None), row("b", 1.0)])
+    assert len(_against_budget(made, pricing, Budget(), interrupted=False)[0]) == 2

@@ -169,16 +169,31 @@ def proving_of(chosen: Evaluation, bench: Workbench, instructions: int | None = 
     if instructions is None:
         work = sum(layer.macs or 0 for layer in describe_layers(graph))
         instructions = max(100_000, int(work * (0.4 if quantized else 0.7)))
-    number = samples_to_emulate(len(bench.sets.test), instructions)
+    samples = bench.sets.test.take(np.arange(samples_to_emulate(len(bench.sets.test), instructions)))
+    exact = chosen.artifact.integer_outputs
+    rounding: dict[str, float] = {}
+    if quantized and any(info.name not in exact for info in graph.outputs):
+        ours = bench.run(load_target(chosen.candidate.kind).open(chosen.artifact, 1), samples)
+        theirs = bench.run(float_runner(graph), samples)
+        rounding = {name: _largest_part(ours[name], theirs[name]) for name in ours}
     return Proving(
-        bench.sets.test.take(np.arange(number)),
+        samples,
         bench.initial,
         {
-            info.name: tolerance_for(graph, info.name, chosen.artifact.integer_outputs, quantized)
+            info.name: tolerance_for(graph, info.name, exact, quantized, rounding.get(info.name, 0.0))
             for info in graph.outputs
         },
         makers_of(graph),
     )
+
+
+def _largest_part(ours: Array, theirs: Array) -> float:
+    """The largest difference, as a fraction of the largest magnitude; 0 where it can't be told."""
+    if ours.dtype.kind != "f" or ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return 0.0
+    scale = float(np.abs(ours).max(initial=0.0)) or 1.0
+    largest = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
+    return largest / scale if np.isfinite(largest) else 0.0
 
 
 def _accuracy_check(

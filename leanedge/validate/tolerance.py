@@ -32,13 +32,25 @@ class Tolerance:
     rule: str
 
 
-def tolerance_for(graph: Graph, output: str, integer_outputs: tuple[str, ...], quantized: bool) -> Tolerance:
+def tolerance_for(
+    graph: Graph, output: str, integer_outputs: tuple[str, ...], quantized: bool, rounding: float = 0.0
+) -> Tolerance:
     """The rule an output falls under.
 
     Integer kernels all the way: equal bit for bit. Float kernels: two orders of summing n products differ by about
     sqrt(n) units in the last place (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2), the layers'
     errors add up, and four times that is allowed. Where float values are quantized again on the way, one of them may
     round to the next integer: then each such layer may be off by one step of 255, adding up as independent errors.
+    Where the rounding to integers itself moves the output further than that, half as far is allowed: what another
+    rounding of a few values does is less than what the rounding of all of them does.
+
+    Args:
+        graph: What the artifact computes.
+        output: Of the graph.
+        integer_outputs: Outputs up to which all is integer.
+        quantized: Whether some activations are rounded to integers.
+        rounding: Largest difference between the artifact's output here and the float model's, as a fraction of the
+            output's largest magnitude; 0 where it is not known.
     """
     if output in integer_outputs:
         return Tolerance(0.0, "bit for bit: integer kernels up to here")
@@ -46,8 +58,12 @@ def tolerance_for(graph: Graph, output: str, integer_outputs: tuple[str, ...], q
     depth = max(1, len(layers))
     widest = max(((layer.macs or 0) / max(1, int(np.prod(layer.output_shape or ()))) for layer in layers), default=1.0)
     if quantized:
-        rule = f"within sqrt({depth} layers)/255 of the largest magnitude: floats are rounded to integers on the way"
-        return Tolerance(float(np.sqrt(depth)) / 255, rule)
+        steps = float(np.sqrt(depth)) / 255
+        why = "floats are rounded to integers on the way"
+        if rounding / 2 > steps:
+            rule = f"within {rounding / 2:.1e} of the largest magnitude, half of what rounding to integers does: {why}"
+            return Tolerance(rounding / 2, rule)
+        return Tolerance(steps, f"within sqrt({depth} layers)/255 of the largest magnitude: {why}")
     relative = 4 * depth * float(np.sqrt(widest)) * 2.0**-23
     return Tolerance(
         relative,

@@ -43,6 +43,8 @@ def model_text(
     stem = interface.stem
     names = _tensor_names(program, interface)
     includes = [f'#include "{stem}.h"', "", f'#include "{stem}_weights.h"']
+    if any(word in kernel.source + kernel.call for kernel in kernels for word in ("memcpy(", "memset(")):
+        includes.insert(0, "#include <string.h>\n")
     includes += [f'#include "{file}"' for file in sorted(_headers(program, kernels))]
     places = [
         f'    {names[tensor]} = {plan.offsets[tensor]}, /* {_shape(program, tensor)} "{comment(tensor, 60)}" */'

@@ -75,6 +75,7 @@ class ModelSources:
         files: C files.
         include: Folders of their headers.
         header: The header that declares what the statements and expressions below use.
+        declarations: C at file level that they need beyond it.
         setup: C statement run once after reset; empty: none.
         invoke: C statement of one inference, such as ``model_run();``.
         inputs: Where inputs go before an inference.
@@ -89,6 +90,7 @@ class ModelSources:
     invoke: str
     inputs: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
+    declarations: str = ""
     setup: str = ""
     layers: tuple[tuple[str, str], ...] = ()
 
@@ -234,6 +236,7 @@ def _main(sources: ModelSources) -> str:
     template = (Path(__file__).with_name("image_files") / "main.c").read_text(encoding="utf-8")
     return template.format(
         header=sources.header,
+        declarations=sources.declarations,
         inputs=count_of["inputs"],
         outputs=count_of["outputs"],
         setup=f"    {sources.setup}" if sources.setup else "",

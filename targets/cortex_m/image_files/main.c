@@ -12,10 +12,11 @@ void leanedge_wait(void);
 typedef struct {{
     volatile uint32_t requested, finished;
     void *inputs[{inputs}];
-    void *outputs[{outputs}];
+    const void *outputs[{outputs}];
 }} Mailbox;
 
 Mailbox leanedge_mailbox;
+{declarations}
 
 __attribute__((noinline)) void leanedge_wait(void)
 {{

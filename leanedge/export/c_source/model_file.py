@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from leanedge.export.c_source.layers import describe
@@ -46,6 +47,8 @@ def model_text(
     if any(word in kernel.source + kernel.call for kernel in kernels for word in ("memcpy(", "memset(")):
         includes.insert(0, "#include <string.h>\n")
     includes += [f'#include "{file}"' for file in sorted(_headers(program, kernels))]
+    if any(re.search(r"\bmem(set|cpy|move|cmp)\(", kernel.source + kernel.call) for kernel in kernels):
+        includes.append("#include <string.h>")
     places = [
         f'    {names[tensor]} = {plan.offsets[tensor]}, /* {_shape(program, tensor)} "{comment(tensor, 60)}" */'
         for tensor in names

@@ -77,30 +77,29 @@ def _random(draw: Any) -> np.random.Generator:
     return np.random.default_rng(draw(st.integers(0, 2**32)))
 
 
-def _window(draw: Any, size: int) -> tuple[int, int, int, tuple[int, int]]:
-    """(kernel, stride, size of the output, pads) along one axis: VALID or TensorFlow's SAME."""
-    kernel, stride = draw(st.integers(1, min(size, 4))), draw(st.integers(1, 2))
-    if draw(st.booleans()):
-        out = -(-size // stride)
-        total = max((out - 1) * stride + kernel - size, 0)
-        return kernel, stride, out, (total // 2, total - total // 2)
-    return kernel, stride, (size - kernel) // stride + 1, (0, 0)
+def _along(size: int, kernel: int, stride: int, dilation: int, same: bool) -> tuple[int, tuple[int, int]]:
+    """(size of the output, pads) along one axis, as TensorFlow has them."""
+    span = (kernel - 1) * dilation + 1
+    if not same:
+        return (size - span) // stride + 1, (0, 0)
+    out = -(-size // stride)
+    total = max((out - 1) * stride + span - size, 0)
+    return out, (total // 2, total - total // 2)
 
 
-def _image_windows(draw: Any) -> Any:
-    """An image, and a window over it of one padding and one stride, as TensorFlow Lite has them."""
+def _image_windows(draw: Any, dilated: bool = False) -> Any:
+    """An image and a window over it: (image's shape, kernel, strides, dilations, output's shape but channels, pads)."""
     height, width, channels = draw(st.integers(1, 8)), draw(st.integers(1, 8)), draw(st.integers(1, 6))
-    kh, stride, rows, down = _window(draw, height)
-    kw = draw(st.integers(1, min(width, 4)))
-    if rows == -(-height // stride):
-        columns = -(-width // stride)
-        total = max((columns - 1) * stride + kw - width, 0)
-        if down == (0, 0) and (height - kh) // stride + 1 == rows:
-            total, columns = 0, (width - kw) // stride + 1
-        across = (total // 2, total - total // 2)
-    else:
-        columns, across = (width - kw) // stride + 1, (0, 0)
-    return (1, height, width, channels), (kh, kw), (stride, stride), (1, rows, columns), (*down, *across)
+    same = draw(st.booleans())
+    kernel = draw(st.integers(1, min(height, 4))), draw(st.integers(1, min(width, 4)))
+    strides = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    dilations = (1, 1)
+    if dilated:
+        fitting = [one for one in (1, 2, 3) if same or (max(kernel) - 1) * one < min(height, width)]
+        dilations = (draw(st.sampled_from(fitting or [1])),) * 2
+    rows, down = _along(height, kernel[0], strides[0], dilations[0], same)
+    columns, across = _along(width, kernel[1], strides[1], dilations[1], same)
+    return (1, height, width, channels), kernel, strides, dilations, (1, rows, columns), (*down, *across)
 
 
 ACTIVATIONS: list[Activation] = ["none", "relu", "relu6", "relu_n1_to_1"]
@@ -108,7 +107,7 @@ ACTIVATIONS: list[Activation] = ["none", "relu", "relu6", "relu_n1_to_1"]
 
 @st.composite
 def conv(draw: Any, kind: Kind) -> Program:
-    shape, kernel, strides, out, pads = _image_windows(draw)
+    shape, kernel, strides, dilations, out, pads = _image_windows(draw, dilated=True)
     random, source = _random(draw), draw(quants())
     channels = shape[3]
     outputs = channels * draw(st.integers(1, 2)) if kind == "depthwise_conv_2d" else draw(st.integers(1, 8))
@@ -120,7 +119,7 @@ def conv(draw: Any, kind: Kind) -> Program:
     bias = (random.integers(-3000, 3000, outputs).astype(np.int32), quant(bias_scale, np.zeros(outputs), 0, "int32"))
     fan_in = kernel[0] * kernel[1] * (1 if kind == "depthwise_conv_2d" else channels)
     result = _out(draw, float(source.scale) * float(scales.mean()) * np.sqrt(fan_in) * 60)
-    options = ConvOptions(strides, (1, 1), pads, draw(st.sampled_from(ACTIVATIONS)))
+    options = ConvOptions(strides, dilations, pads, draw(st.sampled_from(ACTIVATIONS)))
     return program(kind, [(shape, source)], [((*out, outputs), result)], options, [weights, bias])
 
 
@@ -133,12 +132,17 @@ def transpose_conv(draw: Any) -> Program:
     weights = random.integers(-127, 128, (outputs, kh, kw, channels)).astype(np.int8)
     bias = random.integers(-3000, 3000, outputs).astype(np.int32)
     result = _out(draw, float(source.scale) * float(scales.mean()) * np.sqrt(kh * kw * channels) * 60)
-    shape = (1, (height - 1) * stride + kh, (width - 1) * stride + kw, outputs)
+    whole = (height - 1) * stride + kh, (width - 1) * stride + kw
+    pads, shape = (0, 0, 0, 0), (1, *whole, outputs)
+    if draw(st.booleans()) and kh >= stride and kw >= stride:  # TensorFlow's SAME
+        cut = whole[0] - height * stride, whole[1] - width * stride
+        pads = (cut[0] // 2, cut[0] - cut[0] // 2, cut[1] // 2, cut[1] - cut[1] // 2)
+        shape = (1, height * stride, width * stride, outputs)
     constants: list[Any] = [
         (weights, quant(scales, np.zeros(outputs), 0)),
         (bias, quant(source.scale * scales, np.zeros(outputs), 0, "int32")),
     ]
-    options = TransposeConvOptions((stride, stride), (0, 0, 0, 0))
+    options = TransposeConvOptions((stride, stride), pads)
     return program("transpose_conv", [((1, height, width, channels), source)], [(shape, result)], options, constants)
 
 
@@ -174,7 +178,7 @@ def batch_matmul(draw: Any) -> Program:
 @st.composite
 def elementwise(draw: Any, kind: Kind) -> Program:
     shape = (1, draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 8)))
-    other = draw(st.sampled_from([shape, (1, 1, 1, shape[3]), (1, 1, 1, 1)]))
+    other = draw(st.sampled_from([shape, (1, 1, 1, shape[3]), (1, 1, 1, 1), (1, shape[1], 1, 1)]))
     left, right = draw(quants(-2)), draw(quants(-2))
     product = float(left.scale) * float(right.scale) * 100
     result = _out(draw, product if kind == "mul" else float(left.scale) + float(right.scale))
@@ -184,16 +188,16 @@ def elementwise(draw: Any, kind: Kind) -> Program:
 
 @st.composite
 def pool(draw: Any, kind: Kind) -> Program:
-    shape, kernel, strides, out, pads = _image_windows(draw)
+    shape, kernel, strides, _, out, pads = _image_windows(draw)
     source = draw(quants())
-    options = PoolOptions(kernel, strides, pads)
+    options = PoolOptions(kernel, strides, pads, draw(st.sampled_from(ACTIVATIONS[:3])))
     return program(kind, [(shape, source)], [((*out, shape[3]), source)], options)
 
 
 @st.composite
 def mean(draw: Any) -> Program:
     shape = (1, *(draw(st.integers(1, 11)) for _ in range(3)))
-    axes = draw(st.sampled_from([(1, 2), (1,), (2,), (3,)]))
+    axes = draw(st.sampled_from([(1, 2), (1,), (2,), (3,), (1, 2, 3)]))
     keep = draw(st.booleans())
     out = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)
     source = draw(quants(-2))

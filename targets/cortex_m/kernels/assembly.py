@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["add_constant", "load_words", "move_constant", "naked_function", "once"]
+__all__ = ["add_constant", "load_words", "move_constant", "naked_function", "once", "shared_function"]
 
 
 def naked_function(name: str, parameters: Sequence[str], note: str, lines: Iterable[str]) -> str:
@@ -28,6 +29,13 @@ def naked_function(name: str, parameters: Sequence[str], note: str, lines: Itera
         f"static __attribute__((naked, noinline, used)) void {name}({listed})\n"
         f"{{\n    __asm__ volatile(\n{body});\n}}\n"
     )
+
+
+def shared_function(stem: str, parameters: Sequence[str], note: str, lines: Iterable[str]) -> tuple[str, str]:
+    """(name, source) of a naked function that layers share whose instructions are the same: they name it."""
+    listed = list(lines)
+    name = f"leanedge_{stem}_{zlib.crc32(chr(10).join(listed).encode()):08x}"
+    return name, once(name, naked_function(name, parameters, note, listed))
 
 
 def once(name: str, text: str) -> str:

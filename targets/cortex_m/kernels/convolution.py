@@ -13,7 +13,7 @@ from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
 from ..cores import core_named
-from .assembly import naked_function
+from .assembly import shared_function
 from .copying import COPY_BYTES, COPY_BYTES_SOURCE
 from .gather import gather
 from .gemm import Pixels, packed_weights, two_pixel_gemm
@@ -65,14 +65,13 @@ def _convolution(layer: Layer, bits: WeightBits) -> Kernel | None:
     depth, (down, across) = numbers.input_shape[2], numbers.strides
     pixels = Pixels(band.rows * columns, columns, across * depth, down * band.row_bytes)
     name, stream = f"{layer.prefix}_convolution", f"{layer.prefix}_stream"
-    product = f"{name}_rows" if band.copied else name
     note = f"{band.rows} rows of {columns} windows x {numbers.weights[0].size} -> {outputs} channels."
     parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output")
     lines = two_pixel_gemm(weights, window, pixels, core_named(layer.core).fpu)
-    source = naked_function(product, parameters, note, lines)
-    call = f"{name}({{input0}}, {stream}, {{output0}});"
+    product, source = shared_function(f"convolution_int{bits}_{outputs}", parameters, note, lines)
+    call = f"{product}({{input0}}, {stream}, {{output0}});"
     if band.copied:
-        source = COPY_BYTES_SOURCE + source + _in_bands(numbers, band, name)
+        source = COPY_BYTES_SOURCE + source + _in_bands(numbers, band, name, product)
         call = f"{name}({{input0}}, {stream}, {{output0}}, (int8_t *){{scratch}});"
     return Kernel(
         name=f"convolution_int{bits}",
@@ -131,7 +130,7 @@ def _segments(layer: WeightedLayer, row_bytes: int) -> list[tuple[int, int]]:
     return [(row * down * row_bytes + x * across * depth, depth) for row in range(high) for x in range(wide)]
 
 
-def _in_bands(layer: WeightedLayer, band: Band, name: str) -> str:
+def _in_bands(layer: WeightedLayer, band: Band, name: str, product: str) -> str:
     """C that copies each band with its padding and multiplies it."""
     height, width, depth = layer.input_shape
     rows, columns, outputs = layer.output_shape
@@ -154,7 +153,7 @@ def _in_bands(layer: WeightedLayer, band: Band, name: str) -> str:
         f"            if (y >= 0 && y < {height}) {{\n"
         f"                {copy}\n{below}"
         f"            }}\n            row += {band.row_bytes};\n        }}\n"
-        f"        {name}_rows(rows, stream, output);\n"
+        f"        {product}(rows, stream, output);\n"
         f"        output += {band.rows * columns * outputs};\n    }}\n}}\n"
     )
 

@@ -13,7 +13,7 @@ from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
 from ..cores import core_named
-from .assembly import add_constant, load_words, naked_function, once
+from .assembly import add_constant, load_words, shared_function
 from .gemm import channel_words, packed_weights, split_sums
 
 if TYPE_CHECKING:
@@ -56,17 +56,15 @@ def _fully_connected(layer: Layer, bits: WeightBits, body: int, name: str) -> Ke
     weights = packed_weights(numbers, _pairs(depth), bits, may_share=True)
     if weights is None:
         return None
-    found = weights.requantization
-    shape = f"{depth}_{outputs}_{found.form}_{found.shift}_{found.low + 128}_{found.high + 128}_{found.prescale.min()}"
-    shape += "_shared" if weights.shared_words else ""
-    function, stream = f"leanedge_{name}_{shape}", f"{layer.prefix}_stream"
     note = f"{depth} -> {outputs} channels, four at a time."
     parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "void *scratch")
+    stream = f"{layer.prefix}_stream"
+    function, source = shared_function(f"{name}_{depth}", parameters, note, _instructions(weights, depth, body))
     return Kernel(
         name=name,
         call=f"{function}({{input0}}, {stream}, {{output0}}, {{scratch}});",
         constants=(Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),),
-        source=once(function, naked_function(function, parameters, note, _instructions(weights, depth, body))),
+        source=source,
         scratch_bytes=4 * weights.pairs,
         # All of the input is read before anything is written.
         leads=(-depth,),

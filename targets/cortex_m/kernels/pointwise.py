@@ -8,7 +8,7 @@ from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import WeightedLayer, weighted_layer
 
 from ..cores import core_named
-from .assembly import naked_function
+from .assembly import shared_function
 from .gather import gather
 from .gemm import Pixels, packed_weights, two_pixel_gemm
 
@@ -40,15 +40,17 @@ def _pointwise(layer: Layer, bits: WeightBits) -> Kernel | None:
     weights = packed_weights(numbers, window.pairs, bits)
     if weights is None or count < 2 or depth > 1024 or outputs > 2000:
         return None
-    name, stream = f"{layer.prefix}_pointwise", f"{layer.prefix}_stream"
+    stream = f"{layer.prefix}_stream"
     lines = two_pixel_gemm(weights, window, Pixels(count, count, depth, count * depth), core_named(layer.core).fpu)
     note = f"{count} pixels x {depth} -> {outputs} channels, two pixels and four channels at a time."
     parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output")
+    stem = f"pointwise_int{bits}_{depth}_{outputs}"
+    name, source = shared_function(stem, parameters, note, lines)
     return Kernel(
         name=f"pointwise_int{bits}",
         call=f"{name}({{input0}}, {stream}, {{output0}});",
         constants=(Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),),
-        source=naked_function(name, parameters, note, lines),
+        source=source,
         leads=(max((pixel * (outputs - depth) for pixel in range(2, count, 2)), default=-count * depth),),
     )
 

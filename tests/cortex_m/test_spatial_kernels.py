@@ -41,11 +41,14 @@ def _numbers(draw):
 
 @st.composite
 def depthwise_layers(draw):
-    kernel = draw(st.sampled_from([(3, 3), (3, 3), (3, 3), (1, 3), (3, 1), (5, 1), (2, 2), (1, 1), (3, 2)]))
-    size = st.integers(5, 20)
+    small = [(3, 3), (3, 3), (3, 3), (1, 3), (3, 1), (5, 1), (2, 2), (1, 1), (3, 2)]
+    kernel = draw(st.sampled_from([*small, (5, 5), (4, 4), (1, 7), (7, 1), (3, 5)]))
+    rows, columns = (st.integers(max(size, 5), 20) for size in kernel)
     pads = draw(st.sampled_from([None, None, (0, 0, 0, 0), (1, 0, 0, 1), (2, 1, 1, 0)]))
+    wide = draw(st.one_of(columns, st.just(50)))
+    narrow = kernel[1] == 1 and draw(st.booleans())
     return depthwise(
-        (draw(size), draw(st.one_of(size, st.just(50))), draw(st.integers(1, 10))),
+        (draw(rows), 1 if narrow else wide, draw(st.integers(1, 10))),
         kernel=kernel,
         strides=draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2)])),
         pads=pads,
@@ -87,6 +90,8 @@ def test_depthwise_of_usual_shapes(core):
         depthwise((30, 1, 8), kernel=(3, 1), pads=(0, 0, 0, 0), activation="none", zero=-3),
         depthwise((9, 8, 3), multiplier=3),
         depthwise((3, 40, 110)),
+        depthwise((24, 1, 8), kernel=(10, 1), pads=(0, 0, 0, 0), activation="none", zero=11),
+        depthwise((49, 40, 1), kernel=(10, 8), strides=(2, 2), multiplier=4),
     ]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, DEPTHWISE, core, f"p{n}")]
     assert {kernel.name for _, kernel in offers} == {"depthwise_planes", "depthwise_strips"}
@@ -106,6 +111,12 @@ def test_depthwise_is_shorter_than_published_ones():
     plain, _, halved, _ = assert_exact(offers, "cortex-m4")
     assert plain.counts.instructions / (24 * 24 * 8 * 9) < 1.5
     assert halved.counts.instructions / (24 * 24 * 4 * 9) < 2.15
+
+
+def test_depthwise_of_large_windows_takes_about_one_instruction_a_multiplication():
+    program = depthwise((20, 20, 8), kernel=(5, 5))
+    offers = [(program, kernel) for kernel in made(program, DEPTHWISE[:1], "cortex-m4", "p")]
+    assert assert_exact(offers, "cortex-m4")[0].counts.instructions / (20 * 20 * 8 * 25) < 1.2
 
 
 @given(st.lists(depthwise_layers(), min_size=10, max_size=10))

@@ -7,6 +7,7 @@ rows by two columns at once: a pair of rows meets a pair of weights in one SMLAD
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from leanedge.program.weighted import weighted_layer
 from ..requantize import requantization
 from .plan import Plan, Words
 from .planes import gather_functions
-from .rows import MOST_BLOCKS, WEIGHTS, row_function
+from .rows import MOST_BLOCKS, WEIGHTS, products_of, row_function
 from .view import View
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
         return None
     rows, columns = _block_size(view)
     words = Words.of((view.weights.shape[0], view.weights.shape[1]), both_parities=vertical == 1 and rows > 1)
-    if len(words.halves) > len(WEIGHTS):
-        return None
     most = _prescale_limit(numbers)
     rounding = requantization(numbers, np.zeros_like(most), most)
     if rounding is None:
@@ -68,11 +67,14 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
         numbers.output_shape[2] // channels,
         numbers.input_zero,
         words,
+        len(words.halves) > len(WEIGHTS),
         rounding,
         rows,
         columns,
         strip,
     )
+    if plan.streamed:
+        plan = _in_order_of_use(plan)
     if (strip is not None and plan.groups <= strip) or plan.width * plan.plane_rows > 2**24 or _too_far(plan):
         return None
     return Kernel(
@@ -90,9 +92,19 @@ def _block_size(view: View) -> tuple[int, int]:
     """(rows, columns) of the output that are computed together: four sums at most."""
     if view.out_rows == 1:
         return 1, 4
-    if view.out_columns == 1 and view.out_rows % 4 == 0 and view.stride[0] == 1:
-        return 4, 1
+    if view.out_columns == 1:
+        return min(view.out_rows, 4), 1
     return 2, 2
+
+
+def _in_order_of_use(plan: Plan) -> Plan:
+    """Words of weights in an order in which neighbours meet the same words of the plane."""
+    outputs = [(row, column) for row in range(plan.rows_at_once) for column in range(plan.columns_at_once)]
+    first: dict[int, int] = {}
+    for product in sorted(products_of(plan, outputs), key=lambda product: product.place):
+        first.setdefault(product.word, product.place)
+    order = sorted(first, key=lambda word: first[word])
+    return replace(plan, words=Words(tuple(plan.words.halves[word] for word in order)))
 
 
 def _prescale_limit(numbers: WeightedLayer) -> Array:
@@ -132,13 +144,13 @@ def _constants(plan: Plan, numbers: WeightedLayer) -> Constant:
     scaled = plan.view.weights.astype(np.int64) << prescale
     rows = np.concatenate(
         [
-            plan.words.array(scaled),
             (numbers.folded_bias.astype(np.int64) << prescale)[:, None].astype(np.int32),
             plan.requantization.words,
+            plan.words.array(scaled),
         ],
         axis=1,
     )
-    note = f"for each channel: {len(plan.words.halves)} words of two weights, the bias, what requantizes"
+    note = f"for each channel: the bias, what requantizes, {len(plan.words.halves)} words of two weights"
     return Constant(f"{plan.prefix}_channels", rows, note)
 
 
@@ -148,7 +160,7 @@ def _source(plan: Plan) -> str:
     if plan.groups:
         parts.append(row_function(plan, f"{p}_rows", plan.rows_at_once, plan.columns_at_once, many=True))
     if plan.rest:
-        parts.append(row_function(plan, f"{p}_last_row", 1, 4, many=False))
+        parts.append(row_function(plan, f"{p}_last_rows", plan.rest, 4 if plan.rest == 1 else 1, many=False))
     parts.append(_main_source(plan))
     return "\n".join(parts)
 
@@ -200,7 +212,7 @@ def _main_source(plan: Plan) -> str:
             + "\n        }"
         )
         if plan.rest:
-            more = plan.pairs_of(1) - plan.overlap
+            more = plan.pairs_of(plan.rest) - plan.overlap
             if more > 0:
                 body.append(
                     f"        {p}_gather(image, planes + {plan.overlap * plan.width}, "
@@ -233,7 +245,7 @@ def _channels_source(
     if rest and plan.rest:
         behind = plan.groups * plan.rows_at_once * view.out_row_bytes
         calls.append(
-            f"{p}_last_row(plane + {row * plan.width}, {p}_channels + {outputs} * {row_words}, "
+            f"{p}_last_rows(plane + {row * plan.width}, {p}_channels + {outputs} * {row_words}, "
             f"output + {outputs} + {behind});"
         )
     lines = ["for (int32_t channel = group; channel < end; ++channel) {"]

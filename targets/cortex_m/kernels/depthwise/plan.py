@@ -81,7 +81,8 @@ class Plan:
         channels: Of the input.
         multiplier: Output channels of an input channel.
         pad: What padding holds.
-        words: Weights in registers.
+        words: Weights, two a word.
+        streamed: Whether these are too many for registers.
         requantization: From sums to int8.
         rows_at_once: Output rows of a block.
         columns_at_once: Output columns of a block.
@@ -94,6 +95,7 @@ class Plan:
     multiplier: int
     pad: int
     words: Words
+    streamed: bool
     requantization: Requantization
     rows_at_once: int
     columns_at_once: int

@@ -79,7 +79,7 @@ class _Plan:
     @property
     def width(self) -> int:
         """Columns of the plane."""
-        return (self.view.out_columns - 1) * self.view.stride[1] + self.kernel[1]
+        return int((self.view.out_columns - 1) * self.view.stride[1] + self.kernel[1])
 
     @property
     def height(self) -> int:
@@ -110,7 +110,7 @@ class _Plan:
     def record_words(self) -> int:
         """Words of a channel's constants: the bias, what requantizes, the weights as bytes."""
         taps = self.kernel[0] * self.kernel[1]
-        return 1 + self.requantization.words.shape[1] + -(-taps // 4)
+        return 1 + int(self.requantization.words.shape[1]) + -(-taps // 4)
 
 
 def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:

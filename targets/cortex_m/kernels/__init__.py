@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .compact import convolution_int8_compact
 from .convolution import convolution_int8, convolution_int16
 from .depthwise import depthwise_bytes, depthwise_bytes_strips, depthwise_planes, depthwise_strips
 from .elementwise import sum_int8, sum_int8_tables
@@ -23,6 +24,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     pointwise_int8,
     convolution_int16,
     convolution_int8,
+    convolution_int8_compact,
     fully_connected_int16,
     fully_connected_int8,
     fully_connected_int8_compact,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .gemm import WeightBits
 
-__all__ = ["convolution_int8", "convolution_int16"]
+__all__ = ["Band", "convolution_int8", "convolution_int16", "in_bands", "least_lead"]
 
 _MOST_PAIRS = 320
 """Pairs of a window that are written out one by one: about 41 bytes of code each."""
@@ -71,7 +71,7 @@ def _convolution(layer: Layer, bits: WeightBits) -> Kernel | None:
     product, source = shared_function(f"convolution_int{bits}_{outputs}", parameters, note, lines)
     call = f"{product}({{input0}}, {stream}, {{output0}});"
     if band.copied:
-        source = COPY_BYTES_SOURCE + source + _in_bands(numbers, band, name, product)
+        source = COPY_BYTES_SOURCE + source + in_bands(numbers, band, name, product)
         call = f"{name}({{input0}}, {stream}, {{output0}}, (int8_t *){{scratch}});"
     return Kernel(
         name=f"convolution_int{bits}",
@@ -79,7 +79,7 @@ def _convolution(layer: Layer, bits: WeightBits) -> Kernel | None:
         constants=(Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),),
         source=source,
         scratch_bytes=(band.nbytes + 3) // 4 * 4 if band.copied else 0,
-        leads=(_lead(numbers, band),),
+        leads=(least_lead(numbers, band),),
     )
 
 
@@ -130,8 +130,8 @@ def _segments(layer: WeightedLayer, row_bytes: int) -> list[tuple[int, int]]:
     return [(row * down * row_bytes + x * across * depth, depth) for row in range(high) for x in range(wide)]
 
 
-def _in_bands(layer: WeightedLayer, band: Band, name: str, product: str) -> str:
-    """C that copies each band with its padding and multiplies it."""
+def in_bands(layer: WeightedLayer, band: Band, name: str, product: str, more: str = "") -> str:
+    """C that copies each band with its padding and has it multiplied by `product`, with `more` arguments."""
     height, width, depth = layer.input_shape
     rows, columns, outputs = layer.output_shape
     top, _, left, _ = layer.pads
@@ -153,12 +153,12 @@ def _in_bands(layer: WeightedLayer, band: Band, name: str, product: str) -> str:
         f"            if (y >= 0 && y < {height}) {{\n"
         f"                {copy}\n{below}"
         f"            }}\n            row += {band.row_bytes};\n        }}\n"
-        f"        {product}(rows, stream, output);\n"
+        f"        {product}(rows, stream, output{more});\n"
         f"        output += {band.rows * columns * outputs};\n    }}\n}}\n"
     )
 
 
-def _lead(layer: WeightedLayer, band: Band) -> int:
+def least_lead(layer: WeightedLayer, band: Band) -> int:
     """Least distance at which no output overwrites what is still to be read."""
     height, width, depth = layer.input_shape
     rows, columns, outputs = layer.output_shape

@@ -1,0 +1,189 @@
+"""One short function for convolutions of any shape: the loops of `gemm`, not written out.
+
+Everything that differs between layers is in a table of twelve words, so that all layers with the same requantization
+share the code. Windows are widened row by row, pairs of activations lie on the stack, and a loop takes four of them at
+a time: r9 points to them, r10 and r11 hold one of each window, r12 and lr two words of 8-bit weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanedge.export.c_source.kernel import Constant, Kernel
+from leanedge.program.weighted import weighted_layer
+
+from ..cores import core_named
+from .assembly import load_words, shared_function
+from .convolution import Band, in_bands, least_lead
+from .copying import COPY_BYTES_SOURCE
+from .gemm import channel_words, packed_weights, split_sums
+
+if TYPE_CHECKING:
+    from leanedge.export.c_source.kernel import Layer
+    from leanedge.program.weighted import WeightedLayer
+
+    from .gemm import Weights
+
+__all__ = ["convolution_int8_compact"]
+
+_UNROLLED = 4
+"""Pairs of activations that the loop's body takes."""
+
+_FRAME = 72
+_INPUT, _STREAM, _OUTPUT, _SECOND, _PAIRS_END, _STREAM_END = (f"[sp, #{at}]" for at in range(0, 24, 4))
+_TABLE = ("left", "columns", "step", "jump", "rows", "words", "singles", "skip", "pairs", "outputs", "stream", "column")
+_AT = {name: f"[sp, #{24 + 4 * place}]" for place, name in enumerate(_TABLE)}
+
+
+def convolution_int8_compact(layer: Layer) -> Kernel | None:
+    """conv_2d of any window, and fully_connected of several rows."""
+    if layer.operator.kind not in ("conv_2d", "fully_connected") or not core_named(layer.core).dsp:
+        return None
+    try:
+        numbers = weighted_layer(layer.program, layer.operator)
+    except ValueError:
+        return None
+    rows, columns = numbers.output_shape[:2]
+    if numbers.weights.shape[-1] != numbers.input_shape[2] or rows * columns < 2:
+        return None
+    band = Band.of(numbers)
+    length, starts = _runs(numbers, band.row_bytes)
+    if len({after - before for before, after in itertools.pairwise(starts)}) > 1:
+        return None
+    pairs = _pairs(length, len(starts))
+    weights = packed_weights(numbers, pairs, 8)
+    if weights is None or 8 * len(pairs) > 8192:
+        return None
+    stream, shape = f"{layer.prefix}_stream", f"{layer.prefix}_shape"
+    parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "const int32_t *shape")
+    note = "Convolution by two windows and four channels at a time; the shape is in a table."
+    product, source = shared_function("convolution_int8_compact", parameters, note, _instructions(weights))
+    call = f"{product}({{input0}}, {stream}, {{output0}}, {shape});"
+    if band.copied:
+        name = f"{layer.prefix}_convolution"
+        source = COPY_BYTES_SOURCE + source + in_bands(numbers, band, name, product, f", {shape}")
+        call = f"{name}({{input0}}, {stream}, {{output0}}, (int8_t *){{scratch}});"
+    table = _table(numbers, band, weights, length, starts)
+    return Kernel(
+        name="convolution_int8_compact",
+        call=call,
+        constants=(
+            Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),
+            Constant(shape, np.array(table, np.int32), ", ".join(_TABLE)),
+        ),
+        source=source,
+        scratch_bytes=(band.nbytes + 3) // 4 * 4 if band.copied else 0,
+        leads=(least_lead(numbers, band),),
+    )
+
+
+def _runs(layer: WeightedLayer, row_bytes: int) -> tuple[int, list[int]]:
+    """(length, offsets) of the equally long runs of bytes that a window consists of."""
+    depth, (high, wide), (down, across) = layer.input_shape[2], layer.kernel, layer.dilations
+    if across == 1 or wide == 1:
+        return wide * depth, [row * down * row_bytes for row in range(high)]
+    return depth, [row * down * row_bytes + x * across * depth for row in range(high) for x in range(wide)]
+
+
+def _pairs(length: int, runs: int) -> list[tuple[int | None, int | None]]:
+    """Index in the window of each pair's halves; the number of pairs is made whole by empty ones."""
+    pairs: list[tuple[int | None, int | None]] = []
+    for start in range(0, runs * length, length):
+        whole = length // 4 * 4
+        for k in range(start, start + whole, 4):
+            pairs += [(k, k + 2), (k + 1, k + 3)]
+        for k in range(start + whole, start + length, 2):
+            pairs.append((k, k + 1 if k + 1 < start + length else None))
+    return pairs + [(None, None)] * (-len(pairs) % _UNROLLED)
+
+
+def _table(layer: WeightedLayer, band: Band, weights: Weights, length: int, starts: list[int]) -> list[int]:
+    """The words of `_TABLE`, of runs that are equally far apart."""
+    columns, outputs = layer.output_shape[1:]
+    depth, (down, across) = layer.input_shape[2], layer.strides
+    step = across * depth
+    jump = down * band.row_bytes - (columns - 1) * step
+    skip = (starts[1] - starts[0] if len(starts) > 1 else length) - length
+    group = 4 + 2 * weights.pairs + 4 * weights.requantization.words.shape[1]
+    return [
+        band.rows * columns,
+        columns,
+        step,
+        jump,
+        len(starts),
+        length // 4,
+        length % 4,
+        skip,
+        8 * weights.pairs,
+        outputs,
+        4 * group * (outputs // 4),
+        columns,
+    ]
+
+
+def _instructions(weights: Weights) -> list[str]:
+    """Of a function of (input, stream, output, shape)."""
+    rest = weights.channels % 4
+    lines = ["push {r4-r11, lr}", f"ldr r4, [r3, #{4 * _TABLE.index('pairs')}]", "sub sp, sp, r4", f"sub sp, #{_FRAME}"]
+    lines += ["add r5, sp, #24", "ldm r3!, {r6-r11}", "stm r5!, {r6-r11}", "ldm r3!, {r6-r11}", "stm r5!, {r6-r11}"]
+    lines += [f"str r0, {_INPUT}", f"str r1, {_STREAM}", f"str r2, {_OUTPUT}"]
+    lines += [f"add r5, sp, #{_FRAME}", "add r5, r5, r4", f"str r5, {_PAIRS_END}"]
+    lines += [f"ldr r5, {_AT['stream']}", "add r5, r5, r1", f"str r5, {_STREAM_END}"]
+    lines += [f"ldr r5, {_AT['outputs']}", f"str r5, {_SECOND}"]
+    lines += ["1:", *_windows(), f"ldr r8, {_STREAM}"]
+    if weights.channels >= 4:
+        lines += ["2:", *_group(weights, 4), f"ldr r9, {_STREAM_END}", "cmp r8, r9", "blo.w 2b"]
+    if rest:
+        lines += _group(weights, rest)
+    lines += [f"ldr r9, {_AT['outputs']}", "add lr, lr, r9", f"str lr, {_OUTPUT}"]
+    lines += [f"ldr r9, {_AT['left']}", "subs r9, r9, #2", f"str r9, {_AT['left']}", "bgt.w 1b"]
+    return [*lines, f"ldr r4, {_AT['pairs']}", f"add sp, #{_FRAME}", "add sp, sp, r4", "pop {r4-r11, pc}"]
+
+
+def _windows() -> list[str]:
+    """Both windows of the pair, widened; the second is the first again after the last one of an odd number."""
+    lines = [f"ldr r0, {_INPUT}", "mov r1, r0", f"ldr r12, {_AT['left']}", "cmp r12, #1", "beq 3f"]
+    lines += [f"ldr r2, {_AT['column']}", f"ldr r3, {_AT['step']}", f"ldr r4, {_AT['jump']}"]
+    lines += [f"ldr r5, {_AT['columns']}", *_advance("r1"), "mov r12, r1", *_advance("r12")]
+    lines += [f"str r2, {_AT['column']}", f"str r12, {_INPUT}", "b 4f", "3:", "mov r2, #0", f"str r2, {_SECOND}", "4:"]
+    lines += [f"add r2, sp, #{_FRAME}", f"ldr r3, {_AT['rows']}"]
+    lines += ["5:", f"ldr r4, {_AT['words']}", "cbz r4, 7f"]
+    lines += ["6:", "ldr r5, [r0], #4", "ldr r6, [r1], #4", "sxtb16 r7, r5", "sxtb16 r8, r6", "strd r7, r8, [r2], #8"]
+    lines += ["sxtb16 r7, r5, ror #8", "sxtb16 r8, r6, ror #8", "strd r7, r8, [r2], #8", "subs r4, r4, #1", "bne 6b"]
+    lines += ["7:", f"ldr r4, {_AT['singles']}", "cbz r4, 10f"]
+    lines += ["8:", "ldrsb r5, [r0], #1", "ldrsb r6, [r1], #1", "subs r4, r4, #1", "beq 9f"]
+    lines += ["ldrsb r7, [r0], #1", "ldrsb r8, [r1], #1", "pkhbt r5, r5, r7, lsl #16", "pkhbt r6, r6, r8, lsl #16"]
+    lines += ["subs r4, r4, #1", "9:", "strd r5, r6, [r2], #8", "bne 8b"]
+    lines += ["10:", f"ldr r4, {_AT['skip']}", "add r0, r0, r4", "add r1, r1, r4", "subs r3, r3, #1", "bne 5b"]
+    return lines
+
+
+def _advance(pointer: str) -> list[str]:
+    """To the next window, r2 being the columns left in the row."""
+    return ["subs r2, r2, #1", "itte eq", f"addeq {pointer}, {pointer}, r4", "moveq r2, r5", f"addne {pointer}, r3"]
+
+
+def _group(weights: Weights, channels: int) -> list[str]:
+    """Up to four channels of both windows, stored; leaves the output pointer in lr."""
+    first, second = [f"r{c}" for c in range(channels)], [f"r{4 + c}" for c in range(channels)]
+    words = channel_words(channels, 8)
+    lines = [load_words("r8", first), *(f"mov {b}, {a}" for a, b in zip(first, second, strict=True))]
+    lines += [f"add r9, sp, #{_FRAME}", "3:"]
+    for _ in range(_UNROLLED):
+        lines += ["ldm r9!, {r10, r11}", load_words("r8", ["r12", "lr"][: len(words)])]
+        for word, register in zip(words, ("r12", "lr"), strict=False):
+            for number, channel in enumerate(reversed(word)):
+                lines += [f"sxtb16 {register}, {register}"] if number == 1 else []
+                lines.append(f"smlad {second[channel]}, r11, {register}, {second[channel]}")
+                lines.append(f"smlad {first[channel]}, r10, {register}, {first[channel]}")
+    lines += [f"ldr r10, {_PAIRS_END}", "cmp r9, r10", "blo 3b"]
+    lines += split_sums(channels, (first, second), min(int(weights.requantization.prescale[0]), 8))
+    sums = list(zip(first, second, strict=True))
+    lines += weights.requantization.instructions("r8", sums, ["r9", "r10", "r11", "r12", "lr"])
+    lines += [f"ldr lr, {_OUTPUT}", f"ldr r9, {_SECOND}", "add r9, r9, lr"]
+    lines += [*(f"strb r{4 + c}, [r9, #{c}]" for c in range(channels))]
+    lines += [*(f"strb r{c}, [lr, #{c}]" for c in range(1, channels)), f"strb r0, [lr], #{channels}"]
+    return [*lines, f"str lr, {_OUTPUT}"]

@@ -20,6 +20,7 @@ __all__ = [
     "input_radius",
     "logistic",
     "quantized_multiplier",
+    "quantized_multipliers",
     "reciprocal",
     "rescale",
     "rounding_shift",
@@ -47,6 +48,20 @@ def quantized_multiplier(real: float) -> tuple[int, int]:
     if integer == 1 << 31:
         integer, power = integer // 2, power + 1
     return (0, 0) if power < -31 else (integer, power)
+
+
+def quantized_multipliers(reals: Array) -> tuple[Array, Array]:
+    """The same of many numbers: two int64 arrays.
+
+    >>> quantized_multipliers(np.array([0.25, 3.0]))
+    (array([1073741824, 1610612736]), array([-1,  2]))
+    """
+    fractions, powers = np.frexp(np.asarray(reals, np.float64))
+    integers = np.floor(fractions * (1 << 31) + 0.5).astype(np.int64)
+    full = integers == 1 << 31
+    integers, powers = np.where(full, integers // 2, integers), powers.astype(np.int64) + full
+    small = powers < -31
+    return np.where(small, 0, integers), np.where(small, 0, powers)
 
 
 def _towards_zero(numerator: Array, bits: int) -> Array:

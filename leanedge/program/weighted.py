@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanedge.program.fixed_point import quantized_multiplier
+from leanedge.program.fixed_point import quantized_multiplier, quantized_multipliers
 from leanedge.program.types import ConvOptions, FullyConnectedOptions
 
 if TYPE_CHECKING:
@@ -163,10 +163,9 @@ def output_limits(activation: Activation, out: ProgramTensor) -> tuple[int, int]
 
 def channel_scales(source: ProgramTensor, weights: ProgramTensor, out: ProgramTensor) -> tuple[Array, Array]:
     """(multiplier, power) of each output channel of a convolution."""
-    scales = np.atleast_1d(_quant(weights).scale)
-    factor = float(np.float32(_quant(source).scale)), float(np.float32(_quant(out).scale))
-    pairs = [quantized_multiplier(factor[0] * float(scale) / factor[1]) for scale in scales]
-    return np.array([m for m, _ in pairs], np.int64), np.array([p for _, p in pairs], np.int64)
+    scales = np.atleast_1d(_quant(weights).scale).astype(np.float64)
+    into, from_ = float(np.float32(_quant(source).scale)), float(np.float32(_quant(out).scale))
+    return quantized_multipliers(into * scales / from_)
 
 
 def layer_scales(kind: Kind, source: ProgramTensor, weights: ProgramTensor, out: ProgramTensor) -> tuple[Array, Array]:

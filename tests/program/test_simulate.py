@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from int8_cases import CASES, program, quant
 from micro import NOT_IN_TFLM, tflm
+from nets import random_net
 
 from leanedge.export.tflite_file import tflite_bytes
 from leanedge.program.fill import INTEGER_KINDS
-from leanedge.program.fixed_point import quantized_multiplier, rounding_shift, scale_by
-from leanedge.program.simulate import simulate, simulate_tensors
+from leanedge.program.fixed_point import quantized_multiplier, quantized_multipliers, rounding_shift, scale_by
+from leanedge.program.simulate import simulate, simulate_samples, simulate_tensors
 from leanedge.program.types import (
     ConvOptions,
     Dense,
@@ -25,6 +26,8 @@ from leanedge.program.types import (
     Program,
     ProgramOperator,
     ProgramTensor,
+    StridedSliceOptions,
+    TransposeOptions,
 )
 
 Array = np.ndarray[Any, Any]
@@ -185,3 +188,46 @@ def test_a_tie_of_logistic_is_rounded_from_float_in_litert() -> None:
     assert np.argwhere(micro != lite).tolist() == [[0, 8, 2]]
     np.testing.assert_array_equal(micro, tflm(tflite_bytes(one), arrays, 1)[0])
     np.testing.assert_array_equal(lite, litert(one, arrays)[0])
+
+
+@given(st.lists(st.floats(0, 1e30), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_many_multipliers_are_each_as_one(reals: list[float]) -> None:
+    integers, powers = quantized_multipliers(np.array(reals))
+    assert list(zip(integers.tolist(), powers.tolist(), strict=True)) == [quantized_multiplier(real) for real in reals]
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6))
+def test_samples_together_give_what_each_gives_alone(seed: int) -> None:
+    net = random_net(seed)
+    [port], [output] = net.inputs, net.outputs
+    samples = np.random.default_rng(seed).integers(-128, 128, (5, *net.tensors[port.tensor].shape[1:])).astype(np.int8)
+    together = simulate_samples(net, {port.name: samples})[output.name]
+    alone = [simulate(net, {port.name: sample[None]})[output.name] for sample in samples]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "out", "options"),
+    [
+        ("transpose", (1, 2, 3), (2, 1, 3), TransposeOptions((1, 0, 2))),
+        ("reshape", (1, 4, 3), (4, 3), None),
+        ("strided_slice", (1, 4, 3), (1, 2, 3), StridedSliceOptions((0, 0, 0), (1, 4, 3), (1, 2, 1))),
+    ],
+)
+def test_operators_that_name_the_batch_run_one_by_one(kind: Any, shape: Any, out: Any, options: Any) -> None:
+    scale = quant(0.1, 0)
+    one = program(kind, [(shape, scale)], [(out, scale)], options)
+    back = ProgramOperator("back", "reshape", ("o0",), ("end",))
+    end = ProgramTensor("end", (1, int(np.prod(out))), "int8", scale)
+    one = Program({**one.tensors, "end": end}, (*one.operators, back), one.inputs, (Port("end", "end"),))
+    samples = np.random.default_rng(0).integers(-128, 128, (3, *shape[1:])).astype(np.int8)
+    together = simulate_samples(one, {"i0": samples})["end"]
+    np.testing.assert_array_equal(together, np.concatenate([simulate(one, {"i0": x[None]})["end"] for x in samples]))
+
+
+def test_samples_of_unequal_number_are_refused() -> None:
+    drawn = program("add", [((1, 4), quant(0.1, 0))] * 2, [((1, 4), quant(0.1, 0))], ElementwiseOptions())
+    with pytest.raises(ValueError, match="samples"):
+        simulate_samples(drawn, {"i0": np.zeros((2, 4), np.int8), "i1": np.zeros((3, 4), np.int8)})

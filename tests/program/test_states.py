@@ -18,7 +18,7 @@ from leanedge.export.tflite_file import tflite_bytes
 from leanedge.export.tflite_file.encode import FileWriter
 from leanedge.program.memory import plan_memory
 from leanedge.program.simplify import simplify
-from leanedge.program.simulate import initial_state, simulate, simulate_step
+from leanedge.program.simulate import initial_state, simulate, simulate_sequence, simulate_step
 from leanedge.program.tflite_file import load_tflite
 from leanedge.program.types import (
     ConcatenationOptions,
@@ -101,6 +101,14 @@ def test_a_single_run_begins_at_the_initial_state() -> None:
     [frame] = frames_for((1, 1, 3))[:1]
     alone = simulate(program, {program.inputs[0].name: frame})
     assert_equal([list(alone.values())], steps_of_ours(program, [frame]))
+
+
+def test_a_sequence_is_its_steps_in_a_row() -> None:
+    program = streaming()
+    frames = frames_for((1, 1, 3))
+    made = simulate_sequence(program, {program.inputs[0].name: np.stack(frames)})
+    for place, outputs in enumerate(zip(*steps_of_ours(program, frames), strict=True)):
+        np.testing.assert_array_equal(made[program.outputs[place].name], np.stack(outputs))
 
 
 def test_states_share_memory_with_nothing() -> None:

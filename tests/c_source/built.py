@@ -40,7 +40,7 @@ def build(sources: list[CSource], folder: Path, compiler: str, flags: tuple[str,
             (folder / file).write_text(text)
         stem = source.interface.stem
         models += [f'#include "{stem}.c"\n#include "{stem}_weights.c"\n']
-        kernels.update(file for file in source.sources if not file.startswith(stem))
+        kernels.update(set(source.sources) - {f"{stem}.c", f"{stem}_weights.c"})
     (folder / "models.c").write_text("".join(models))
     command = [
         *COMPILERS[compiler],

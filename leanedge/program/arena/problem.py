@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from leanedge.program.types import Program
 
-__all__ = ["Demand", "Piece", "Problem", "build_problem"]
+__all__ = ["Demand", "Piece", "Problem", "build_problem", "overlap_leads"]
 
 
 class Demand(Protocol):
@@ -176,7 +176,7 @@ def build_problem(program: Program, demands: Mapping[int, Demand], alignment: in
     for index, demand in demands.items():
         if demand.scratch_bytes:
             groups.append((Piece(index, 0, -(-demand.scratch_bytes // alignment), index, index),))
-        for pair, lead in _leads(program, index, demand).items():
+        for pair, lead in overlap_leads(program, index, demand).items():
             dies_here = pair[0] not in kept and alive[pair[0]].last == index and alive[pair[1]].first == index
             if dies_here and not (demand.exact and lead % alignment):
                 leads[pair] = -(-lead // alignment)
@@ -185,8 +185,11 @@ def build_problem(program: Program, demands: Mapping[int, Demand], alignment: in
     return Problem(tuple(groups), leads, frozenset(exact))
 
 
-def _leads(program: Program, index: int, demand: Demand) -> dict[tuple[str, str], int]:
-    """(input, output) -> the lead; none for several outputs, or an input that is read twice and once not so."""
+def overlap_leads(program: Program, index: int, demand: Demand) -> dict[tuple[str, str], int]:
+    """(input, output) of an operator -> the lead in bytes, where both may overlap; none for several outputs.
+
+    An input that is read twice must allow it twice.
+    """
     operator = program.operators[index]
     inputs = [name for name in operator.inputs if program.tensors[name].data is None]
     if len(operator.outputs) > 1 or not demand.leads:

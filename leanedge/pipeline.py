@@ -131,7 +131,7 @@ def build(
     bench, data_sha256 = _prepare(request, loaded, steps)
     candidates, refused = _propose(request, loaded, data_sha256)
     made, failed, interrupted = _make(candidates, bench, steps)
-    priced, unknown, notes = _price(made, bench, request, steps, interrupted)
+    priced, unknown, notes = _price(made, bench, request, loaded.name, steps, interrupted)
     choice = choose(priced, request.budget, request.max_drop, request.objective, drop_unit(bench.metric))
     proof = None
     if choice.chosen is not None:
@@ -327,11 +327,11 @@ def _attempt(candidate: Candidate, bench: Workbench) -> Evaluation | Refusal:
 
 
 def _price(
-    made: list[Evaluation], bench: Workbench, request: Request, steps: Steps, interrupted: bool
+    made: list[Evaluation], bench: Workbench, request: Request, name: str, steps: Steps, interrupted: bool
 ) -> tuple[list[Priced], list[Refusal], tuple[str, ...]]:
     with steps.step("Pricing them for the device") as step:
         if all(load_target(item.candidate.kind).build for item in made):
-            pricing = price_built(made, request.profile, request.build_options)
+            pricing = price_built(made, request.profile, replace(request.build_options, name=name))
             made = [replace(item, artifact=pricing.built[item.candidate.id].artifact) for item in made]
         else:
             pricing = price(made, bench, request.profile, request.threads, count=not interrupted)

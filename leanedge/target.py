@@ -175,11 +175,13 @@ class BuildOptions:
         optimize: What kernels are chosen for.
         flash_bytes: The most flash, beside what the device has; None is no limit.
         ram_bytes: The most RAM, beside what the device has; None is no limit.
+        name: The model's, from which names in the C are made.
     """
 
     optimize: Optimize = "speed"
     flash_bytes: int | None = None
     ram_bytes: int | None = None
+    name: str = "model"
 
 
 @dataclass(frozen=True)

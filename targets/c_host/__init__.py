@@ -31,13 +31,29 @@ if TYPE_CHECKING:
     from leanedge.profile import DeviceProfile
     from leanedge.target import Trial
 
-__all__ = ["TARGET"]
+__all__ = ["TARGET", "export_integers"]
 
 _FILE = "model.tflite"
 
 
 def _export(compressed: Compressed, folder: Path) -> Artifact:
     """The Program as a .tflite file, and its C in the folder ``c``."""
+    artifact = export_integers(compressed, folder)
+    source = emit_file(folder / _FILE)
+    (folder / "c").mkdir()
+    for name, text in source.files.items():
+        (folder / "c" / name).write_text(text, encoding="utf-8")
+    return replace(artifact, files=(_FILE, *(f"c/{name}" for name in source.files)))
+
+
+def export_integers(compressed: Compressed, folder: Path) -> Artifact:
+    """The Program as a .tflite file, its generated C compared with the reference on one input.
+
+    Raises:
+        UnsupportedOperator: An operator computes in float, or has no C kernel.
+        ValidationFailed: The C differs from the reference.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     program = fill(structure(compressed.graph, separate_pads=False), compressed.quant)
     if loose := [
         operator for operator in integer_ports(program).operators if not program.computes_in_integers(operator)
@@ -49,15 +65,11 @@ def _export(compressed: Compressed, folder: Path) -> Artifact:
             hint="the scheme w8a8 on a model without this operator",
         )
     export_tflite(program, folder / _FILE)
-    source = emit_file(folder / _FILE)
-    (folder / "c").mkdir()
-    for name, text in source.files.items():
-        (folder / "c" / name).write_text(text, encoding="utf-8")
     artifact = Artifact(
         kind="c_host",
         runtime="c_host",
         folder=folder,
-        files=(_FILE, *(f"c/{name}" for name in source.files)),
+        files=(_FILE,),
         input_layouts={port.name: port.permutation for port in program.inputs},
         output_layouts={port.name: port.inverse for port in program.outputs},
         integer_outputs=tuple(port.name for port in program.outputs),

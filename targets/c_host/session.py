@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from leanedge.export.c_source import CSource
-    from leanedge.export.c_source.interface import PortName
+    from leanedge.program.types import ProgramTensor
     from leanedge.target import Artifact
 
-__all__ = ["emit_file", "open_artifact", "open_many"]
+__all__ = ["emit_file", "moved", "open_artifact", "open_many", "to_integers", "to_reals"]
 
 Array = np.ndarray[Any, Any]
 Run = "Callable[[Mapping[str, Array]], dict[str, Array]]"
@@ -59,27 +59,29 @@ def open_many(artifact: Artifact) -> Callable[[Mapping[str, Array]], dict[str, A
     interface = library.source.interface
 
     def run(samples: Mapping[str, Array]) -> dict[str, Array]:
-        fed = {
-            port.port.name: _to_integers(port, _moved(samples[port.port.name], artifact.input_layouts[port.port.name]))
-            for port in interface.inputs
-        }
+        fed = {}
+        for port in interface.inputs:
+            turned = moved(samples[port.port.name], artifact.input_layouts[port.port.name])
+            fed[port.port.name] = to_integers(port.tensor, turned)
         made = library.run_many(fed)
         return {
-            port.port.name: _moved(_to_reals(port, made[port.port.name]), artifact.output_layouts[port.port.name])
+            port.port.name: moved(to_reals(port.tensor, made[port.port.name]), artifact.output_layouts[port.port.name])
             for port in interface.outputs
         }
 
     return run
 
 
-def _to_integers(port: PortName, array: Array) -> Array:
-    return quantize(array, port.tensor) if array.dtype.kind == "f" else array.astype(port.tensor.dtype)
+def to_integers(tensor: ProgramTensor, array: Array) -> Array:
+    """What the C takes: floats quantized, integers as they are."""
+    return quantize(array, tensor) if array.dtype.kind == "f" else array.astype(tensor.dtype)
 
 
-def _to_reals(port: PortName, array: Array) -> Array:
-    return array if port.tensor.quant is None else dequantize(array, port.tensor)
+def to_reals(tensor: ProgramTensor, array: Array) -> Array:
+    """What the C's integers mean."""
+    return array if tensor.quant is None else dequantize(array, tensor)
 
 
-def _moved(array: Array, permutation: tuple[int, ...] | None) -> Array:
+def moved(array: Array, permutation: tuple[int, ...] | None) -> Array:
     """Moves all axes but the first, that of samples."""
     return array if permutation is None else array.transpose(0, *(axis + 1 for axis in permutation))

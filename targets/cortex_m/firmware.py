@@ -5,19 +5,18 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from leanedge.export.c_source.choose import choose_kernels, ram_at
 from leanedge.export.c_source.emit import emit
 from leanedge.export.c_source.layers import make_layers
 
-from .image import Buffer, ImageTooLarge, ModelSources, build_image, memory_map
+from .image import ImageTooLarge, build_image, memory_map
+from .model_sources import write_model_sources
 from .options import try_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from leanedge.export.c_source.choose import KernelOption
     from leanedge.export.c_source.emit import CSource
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
     from .image import Image
     from .toolchain import Compiler
 
-__all__ = ["Firmware", "Shortage", "image_inputs", "make_firmware"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["Firmware", "Shortage", "make_firmware"]
 
 _MARGIN = 4096
 """Flash for start-up, the main loop and what the linker adds, when kernels are chosen; the image's size is exact."""
@@ -105,36 +102,13 @@ def make_firmware(
     kernels = {index: option.kernel for index, option in enumerate(chosen)}
     source = emit(program, kernels, name, notes)
     with tempfile.TemporaryDirectory(prefix="leanedge-firmware-") as work:
-        sources = _write(source, Path(work))
+        sources = write_model_sources(source, Path(work))
         try:
             image = build_image(sources, core, memory, compiler)
         except ImageTooLarge as error:
             shortages = _shortages(program, chosen, error)
             return Firmware(program, tuple(chosen), source, None, error.flash_bytes, error.ram_bytes, shortages)
     return Firmware(program, tuple(chosen), source, image, image.flash_bytes, image.ram_bytes)
-
-
-def _write(source: CSource, folder: Path) -> ModelSources:
-    for file, text in source.files.items():
-        (folder / file).write_text(text, encoding="utf-8")
-    stem, upper = source.interface.stem, source.interface.upper
-    # The runner's one instance: what the image's main.c calls.
-    (folder / "leanedge_instance.h").write_text(
-        f'#include "{stem}.h"\n\nstatic {upper}_ARENA(arena);\nstatic {stem}_model model;\n', encoding="utf-8"
-    )
-
-    def buffers(ports: Sequence[Any]) -> tuple[Buffer, ...]:
-        return tuple(Buffer(f"(void *){stem}_{port.name}(&model)", port.tensor.nbytes) for port in ports)
-
-    return ModelSources(
-        files=tuple(folder / file for file in source.sources),
-        include=(folder,),
-        header="leanedge_instance.h",
-        setup=f"{stem}_init(&model, arena);",
-        invoke=f"{stem}_run(&model);",
-        inputs=buffers(source.interface.inputs),
-        outputs=buffers(source.interface.outputs),
-    )
 
 
 def _shortages(program: Program, chosen: Sequence[KernelOption], error: ImageTooLarge) -> tuple[Shortage, ...]:
@@ -148,18 +122,3 @@ def _shortages(program: Program, chosen: Sequence[KernelOption], error: ImageToo
         over = error.ram_bytes - error.memory.ram_bytes
         found.append(Shortage("RAM", over, program.operators[fullest].source))
     return tuple(found)
-
-
-def image_inputs(program: Program, samples: Mapping[str, Array]) -> list[bytes]:
-    """One sample as the image takes it: the bytes of every input, in order.
-
-    Args:
-        program: What the image computes.
-        samples: Input -> array in the model's own layout, of the port's integer type.
-    """
-    found = []
-    for port in program.inputs:
-        array = np.asarray(samples[port.name]).astype(program.tensors[port.tensor].dtype)
-        turned = array if port.permutation is None else array.transpose(port.permutation)
-        found.append(np.ascontiguousarray(turned).tobytes())
-    return found

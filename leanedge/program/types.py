@@ -346,7 +346,7 @@ class ProgramOperator:
 
     Attributes:
         source: Id of the Graph operator it came from (`graph.operators`); for a quantize or dequantize, of the
-            operator it was put in for.
+            operator it was put in for. Of a .tflite file: ``op<index>_<code>``, unique.
         kind: What it computes.
         inputs: Tensor names.
         outputs: Tensor names.

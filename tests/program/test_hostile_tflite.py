@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from int8_cases import quant
+from one_operator import OneOperator
 
 from benchmarks.fuzz_tflite import damage, made_files, outcome
 from leanedge.errors import InputError, ModelError, UnsupportedOperator
-from leanedge.export.tflite_file.encode import FileWriter
 from leanedge.program.tflite_file import load_tflite
 from leanedge.program.tflite_file.read import LARGEST_TENSOR
 
@@ -62,30 +62,6 @@ def test_a_path_that_is_no_file_gives_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "text.tflite").write_text("no flatbuffer, but text")
     with pytest.raises(ModelError, match=r"is no \.tflite file"):
         load_tflite(tmp_path / "text.tflite")
-
-
-class OneOperator:
-    """A file of one operator, of any code and any tensors."""
-
-    def __init__(self) -> None:
-        self.writer = FileWriter()
-        self.inputs: list[int] = []
-        self.operands: list[int] = []
-
-    def input(self, dtype: Any = "int8", shape: tuple[int, ...] = (1, 4), **changes: Any) -> OneOperator:
-        self.inputs.append(self.writer.tensor("x", shape, dtype, **{"quant": quant(0.1, 0, None, dtype), **changes}))
-        self.operands.append(self.inputs[-1])
-        return self
-
-    def constant(self, data: Any, **changes: Any) -> OneOperator:
-        self.operands.append(self.writer.tensor("c", data.shape, str(data.dtype), **{"data": data, **changes}))  # type: ignore[arg-type]
-        return self
-
-    def data(self, code: int, shape: tuple[int, ...] = (1, 4), dtype: Any = "int8", options: Any = None) -> bytes:
-        out = self.writer.tensor("y", shape, dtype, quant(0.1, 0, None, dtype) if dtype != "float32" else None)
-        self.writer.operator(code, 1, self.operands, [out], options)
-        self.writer.subgraph("main", self.inputs, [out])
-        return self.writer.finish([("x", tensor) for tensor in self.inputs], [("y", out)], "by hand")
 
 
 WEIGHTS = np.ones((4, 4), np.int8)

@@ -23,8 +23,10 @@ from leanedge.program.types import (
     ConvOptions,
     ElementwiseOptions,
     PadOptions,
+    PoolOptions,
     Program,
     ProgramTensor,
+    ResizeOptions,
     SoftmaxOptions,
     TransposeOptions,
 )
@@ -161,6 +163,7 @@ def chain(*links: tuple[str, tuple[int, ...], Any, Any], scale: float = 0.1, zer
 
 
 IMAGE = (1, 4, 4, 3)
+PIXELS = PoolOptions((1, 1), (1, 1), (0, 0, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -176,8 +179,13 @@ IMAGE = (1, 4, 4, 3)
         (chain(("quantize", IMAGE, quant(0.1, 4), None), ("quantize", IMAGE, quant(0.2, 0), None)), 1),
         (chain(("quantize", IMAGE, quant(0.2, 0), None), ("quantize", IMAGE, quant(0.1, 4), None)), 2),
         (chain(("reshape", IMAGE, None, None)), 1),
+        (chain(("relu", IMAGE, None, None), ("average_pool", IMAGE, None, PIXELS)), 1),
+        (chain(("relu", IMAGE, None, None), ("max_pool", IMAGE, None, PoolOptions((3, 3), (1, 1), (1, 1, 1, 1)))), 2),
+        (chain(("relu", IMAGE, None, None), ("resize_nearest", IMAGE, None, ResizeOptions(True, False))), 1),
+        (chain(("relu", IMAGE, None, None), ("resize_bilinear", IMAGE, None, ResizeOptions(False, True))), 1),
     ],
-    ids=["reshapes", "back", "transpose", "pad", "relus", "copy", "requantize", "first", "lossy", "port to port"],
+    ids=["reshapes", "back", "transpose", "pad", "relus", "copy", "requantize", "first", "lossy", "port to port"]
+    + ["pool", "pool of more", "nearest", "bilinear"],
 )
 def test_operators_that_change_nothing_go(program: Program, left: int) -> None:
     after = simplify(program).program

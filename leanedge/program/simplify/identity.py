@@ -13,6 +13,7 @@ from leanedge.program.types import (
     ConcatenationOptions,
     NoOptions,
     PadOptions,
+    PoolOptions,
     StridedSliceOptions,
     TransposeOptions,
 )
@@ -31,7 +32,8 @@ def remove_identities(program: Program) -> tuple[Program, tuple[Note, ...]]:
     """Without operators whose output is their input, number for number and shape for shape.
 
     Proof: a reshape to the same shape, a transpose that keeps the order, a pad by nothing, a slice of all, a split
-    into one and a concatenation of one copy their input. A quantize between equal scales and zero points multiplies
+    into one and a concatenation of one copy their input; so do a pool of one pixel at a time without a clamp (a mean of
+    one number is rounded to itself) and a resize to the same size (each place is a pixel's own). A quantize between equal scales and zero points multiplies
     by 2^30 x 2^(1 - 31) = 1: both of its roundings are exact. A clamp is one of `fusion`'s.
 
     An operator stays where its input or its output must be a tensor of its own: an output of the Program that would
@@ -67,7 +69,10 @@ def _changes_nothing(program: Program, operator: ProgramOperator) -> bool:
         return not any(sum(pair) for pair in options.pads)
     if isinstance(options, StridedSliceOptions):
         return all(stride == 1 for stride, size in zip(options.strides, source.shape, strict=True) if size > 1)
-    return operator.kind in ("reshape", "split", "quantize")
+    if isinstance(options, PoolOptions):
+        # The output's size says that nothing is padded.
+        return options.kernel == options.strides == (1, 1) and options.activation == "none"
+    return operator.kind in ("reshape", "split", "quantize", "resize_nearest", "resize_bilinear")
 
 
 def _same_quant(left: ProgramTensor, right: ProgramTensor) -> bool:

@@ -142,7 +142,9 @@ def with_scratch(kernels: dict[int, Kernel], seed: int) -> dict[int, Kernel]:
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_no_byte_is_lost_before_its_last_read(seed: int, alignment: int) -> None:
     program = random_program(seed)
-    kernels = with_scratch(make_kernels(make_layers(program, "m"), [portable_kernel]), seed)
+    kernels = make_kernels(make_layers(program, "m"), [portable_kernel])
+    if seed % 2:
+        kernels = with_scratch(kernels, seed)
     plan = plan_arena(program, kernels, alignment)
     assert plan.lower_bound <= plan.arena_bytes
     Follower(program, kernels, plan)

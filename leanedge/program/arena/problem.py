@@ -123,6 +123,7 @@ class Problem:
 
     def _bound_at(self, step: int) -> int:
         alive = [[p for p in group if p.first <= step <= p.last] for group in self.groups]
+        alone = {group[0].name for group in alive if len(group) == 1}
         names = {piece.name for group in alive for piece in group}
         pairs = {pair: lead for pair, lead in self.leads.items() if names.issuperset(pair)}
         inputs, outputs = {source for source, _ in pairs}, {out for _, out in pairs}
@@ -134,6 +135,8 @@ class Problem:
         both = extent(inputs | outputs)
         best = max(extent(outputs), extent(inputs))
         for (source, out), lead in pairs.items():
+            if not alone.issuperset((source, out)):
+                continue  # a part of it is counted in `both` already, by what it is a view of
             least = min(lead, sizes[out])
             # Either the output is above, and they are apart; or the input is at least `least` above the output.
             together = max(sizes[out], least + sizes[source], sizes[source])

@@ -184,8 +184,22 @@ PIXELS = PoolOptions((1, 1), (1, 1), (0, 0, 0, 0))
         (chain(("relu", IMAGE, None, None), ("resize_nearest", IMAGE, None, ResizeOptions(True, False))), 1),
         (chain(("relu", IMAGE, None, None), ("resize_bilinear", IMAGE, None, ResizeOptions(False, True))), 1),
     ],
-    ids=["reshapes", "back", "transpose", "pad", "relus", "copy", "requantize", "first", "lossy", "port to port"]
-    + ["pool", "pool of more", "nearest", "bilinear"],
+    ids=[
+        "reshapes",
+        "back",
+        "transpose",
+        "pad",
+        "relus",
+        "copy",
+        "requantize",
+        "first",
+        "lossy",
+        "ports",
+        "pool",
+        "wider",
+        "nearest",
+        "bilinear",
+    ],
 )
 def test_operators_that_change_nothing_go(program: Program, left: int) -> None:
     after = simplify(program).program

@@ -32,9 +32,10 @@ def remove_identities(program: Program) -> tuple[Program, tuple[Note, ...]]:
     """Without operators whose output is their input, number for number and shape for shape.
 
     Proof: a reshape to the same shape, a transpose that keeps the order, a pad by nothing, a slice of all, a split
-    into one and a concatenation of one copy their input; so do a pool of one pixel at a time without a clamp (a mean of
-    one number is rounded to itself) and a resize to the same size (each place is a pixel's own). A quantize between equal scales and zero points multiplies
-    by 2^30 x 2^(1 - 31) = 1: both of its roundings are exact. A clamp is one of `fusion`'s.
+    into one and a concatenation of one copy their input; so do a pool of one pixel at a time without a clamp (a mean
+    of one number is that number) and a resize to the same size (each place is a pixel's own). A quantize between
+    equal scales and zero points multiplies by 2^30 x 2^(1 - 31) = 1: both of its roundings are exact. Clamps are for
+    `fusion`.
 
     An operator stays where its input or its output must be a tensor of its own: an output of the Program that would
     become one of its inputs, its constants, its states or another output.

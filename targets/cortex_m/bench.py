@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Constant, Kernel
     from leanedge.program.types import Program, ProgramOperator, ProgramTensor
 
+    from .cores import Core
     from .elf import Elf
+    from .flash import FlashModel, Misses
     from .timing import Counts
     from .toolchain import Compiler
 
@@ -96,7 +98,9 @@ class KernelObservation:
     library_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
-def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "zig") -> tuple[KernelObservation, ...]:
+def run_kernels(
+    trials: Sequence[KernelTrial], core: str, compiler: Compiler = "zig", flash: FlashModel | None = None
+) -> tuple[KernelObservation, ...]:
     """Compiles the trials' kernels together and runs each on its inputs.
 
     Memory that a kernel does not own holds noise, which differs from input set to input set, as scratch does: what
@@ -106,6 +110,8 @@ def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "
         trials: What to run.
         core: ``cortex-m0plus``, ``cortex-m4``, ``cortex-m7`` or ``cortex-m33``.
         compiler: ``zig`` or ``gcc``.
+        flash: The device's flash (`flash_model(profile)`), to count what waiting for it takes, from empty caches and
+            on the first input set only (about 3 M loads a second).
 
     Raises:
         CompileError: The compiler refused; kernels with writable static data are refused too.
@@ -127,14 +133,19 @@ def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "
         raise ValueError(f"kernels hold writable static data ({', '.join(writable)}); a kernel's state is its scratch")
     plans = [_Placement.of(trial) for trial in trials]
     ram = _round_up(max(plan.nbytes for plan in plans), _PAGE)
-    flash = _round_up(max(segment.address + len(segment.data) for segment in elf.segments), _PAGE)
-    machine = Machine(target, [Memory("flash", _FLASH, flash, code=True), Memory("RAM", _RAM, ram, code=False)])
-    for segment in elf.segments:
-        machine.write(segment.address, segment.data)
+    code = _round_up(max(segment.address + len(segment.data) for segment in elf.segments), _PAGE)
+    parts = [Memory("flash", _FLASH, code, code=True), Memory("RAM", _RAM, ram, code=False)]
+    machine = _loaded(target, parts, elf, None)
+    # Following flash is slow: only each trial's first input set is followed.
+    follower = None if flash is None else _loaded(target, parts, elf, flash)
     seen = []
     for number, (trial, plan) in enumerate(zip(trials, plans, strict=True)):
         try:
-            found = _run(machine, trial, plan, elf.symbols[f"trial_{number}"], ram, core)
+            function = elf.symbols[f"trial_{number}"]
+            found = _run(machine, trial, plan, function, ram, core)
+            if follower is not None and flash is not None:
+                misses = _first_misses(follower, trial, plan, function, ram)
+                found = replace(found, counts=with_stalls(found.counts, misses, flash))
             own = _code_bytes(elf, trial.kernel.source) + _code_bytes(elf, f"trial_{number}(")
             shared = {file: _code_bytes(elf, library_text(file)) for file in trial.kernel.library}
             seen.append(replace(found, code_bytes=own, library_bytes=shared))
@@ -144,6 +155,13 @@ def run_kernels(trials: Sequence[KernelTrial], core: str, compiler: Compiler = "
                 address=fault.address,
             ) from fault
     return tuple(seen)
+
+
+def _loaded(core: Core, parts: Sequence[Memory], elf: Elf, flash: FlashModel | None) -> Machine:
+    machine = Machine(core, parts, flash=flash)
+    for segment in elf.segments:
+        machine.write(segment.address, segment.data)
+    return machine
 
 
 def _code_bytes(elf: Elf, source: str) -> int:
@@ -273,22 +291,13 @@ class _Placement:
 def _run(
     machine: Machine, trial: KernelTrial, plan: _Placement, function: int, ram: int, core: str
 ) -> KernelObservation:
-    inputs, outputs = _tensors(trial)
+    _, outputs = _tensors(trial)
     table = plan.stack[1]  # just above the stack
     own = [(address, tensor.nbytes) for address, tensor in zip(plan.outputs, outputs, strict=True)]
     own += [(plan.scratch, trial.kernel.scratch_bytes), (plan.stack[0], _STACK_BYTES)]
     results, faults, stack, worst = [], [], 0, None
-    for number, arrays in enumerate(trial.inputs):
-        if len(arrays) != len(inputs):
-            raise ValueError(f"{trial.operator.source}: {len(arrays)} arrays for {len(inputs)} inputs")
-        before = np.random.default_rng(number).integers(0, 256, ram, np.uint8)
-        for address, tensor, array in zip(plan.inputs, inputs, arrays, strict=True):
-            data = np.ascontiguousarray(array)
-            if data.dtype != tensor.dtype or data.size != tensor.elements:
-                raise ValueError(f"{tensor.name} is {tensor.dtype} {tensor.shape}, not {data.dtype.name} {data.shape}")
-            before[address - _RAM :][: data.nbytes] = data.reshape(-1).view(np.uint8)
-        pointers = np.array([*plan.inputs, *plan.outputs, plan.scratch], np.uint32)
-        before[table - _RAM :][: pointers.nbytes] = pointers.view(np.uint8)
+    for number in range(len(trial.inputs)):
+        before = _memory(trial, plan, number, ram)
         machine.write(_RAM, before.tobytes())
         counts = count(machine.call(function, [table], plan.stack[1]), machine.read, core)
         after = np.frombuffer(machine.read(_RAM, ram), np.uint8)
@@ -310,6 +319,30 @@ def _run(
     if worst is None:
         raise ValueError(f"{trial.operator.source}: a trial needs at least one input set")
     return KernelObservation(tuple(results), worst, _round_up(stack, 4), tuple(faults))
+
+
+def _memory(trial: KernelTrial, plan: _Placement, number: int, ram: int) -> Array:
+    """All RAM before the run on an input set: noise, the inputs, and the table of pointers just above the stack."""
+    inputs, _ = _tensors(trial)
+    arrays = trial.inputs[number]
+    if len(arrays) != len(inputs):
+        raise ValueError(f"{trial.operator.source}: {len(arrays)} arrays for {len(inputs)} inputs")
+    memory = np.random.default_rng(number).integers(0, 256, ram, np.uint8)
+    for address, tensor, array in zip(plan.inputs, inputs, arrays, strict=True):
+        data = np.ascontiguousarray(array)
+        if data.dtype != tensor.dtype or data.size != tensor.elements:
+            raise ValueError(f"{tensor.name} is {tensor.dtype} {tensor.shape}, not {data.dtype.name} {data.shape}")
+        memory[address - _RAM :][: data.nbytes] = data.reshape(-1).view(np.uint8)
+    pointers = np.array([*plan.inputs, *plan.outputs, plan.scratch], np.uint32)
+    memory[plan.stack[1] - _RAM :][: pointers.nbytes] = pointers.view(np.uint8)
+    return memory
+
+
+def _first_misses(machine: Machine, trial: KernelTrial, plan: _Placement, function: int, ram: int) -> Misses:
+    """What caches in front of flash miss while the first input set is run, beginning empty."""
+    machine.write(_RAM, _memory(trial, plan, 0, ram).tobytes())
+    machine.call(function, [plan.stack[1]], plan.stack[1])
+    return machine.misses(0)
 
 
 def _stray(address: int, nbytes: int, number: int, trial: KernelTrial, plan: _Placement) -> str:

@@ -16,13 +16,17 @@ import numpy as np
 from leanedge.errors import LeanEdgeError, MissingProgram
 
 from .._programs.host_compiler import shared_library
+from .flash import Misses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .cores import Core
+    from .flash import CacheShape, FlashModel
 
 __all__ = ["Block", "EmulationFault", "Machine", "Memory"]
+
+Array = np.ndarray[Any, Any]
 
 _PAGE = 4096
 _RETURN = 0x9FFF_F000
@@ -82,16 +86,41 @@ class _BlockRecord(ctypes.Structure):
     )
 
 
+class _CacheRecord(ctypes.Structure):
+    _fields_ = (
+        ("tags", ctypes.c_void_p),
+        ("sets", ctypes.c_uint32),
+        ("ways", ctypes.c_uint32),
+        ("line_bytes", ctypes.c_uint32),
+    )
+
+
+class _MissesRecord(ctypes.Structure):
+    _fields_ = (("next", ctypes.c_uint64), ("jump", ctypes.c_uint64), ("data", ctypes.c_uint64))
+
+
+def _cache(shape: CacheShape) -> tuple[_CacheRecord, Array]:
+    tags = np.zeros(shape.lines, np.uint32)
+    return _CacheRecord(tags.ctypes.data, shape.lines // shape.ways, shape.ways, shape.line_bytes), tags
+
+
 class Machine:
     """A core with memory, ready to have code written into it and called."""
 
-    def __init__(self, core: Core, memory: Sequence[Memory], marks: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        memory: Sequence[Memory],
+        marks: Mapping[int, int] | None = None,
+        flash: FlashModel | None = None,
+    ) -> None:
         """Maps the memory.
 
         Args:
             core: Which core.
             memory: What is mapped; any access elsewhere is a fault.
-            marks: Code address -> region (1 to 65534) that counts from there on.
+            marks: Code address -> region (1 to 4095) that counts from there on.
+            flash: What stands in front of code memory, to follow its misses; None follows none, which is faster.
         """
         try:
             import unicorn
@@ -115,7 +144,10 @@ class Machine:
         self._fault = ""
         self._machine.hook_add(unicorn_const.UC_HOOK_MEM_INVALID, self._note_fault)
         self._counter = _Counter([part for part in memory if part.code], marks or {})
-        self._counter.attach(self._machine, unicorn_const.UC_HOOK_BLOCK)
+        self._counter.attach(self._machine, unicorn_const.UC_HOOK_BLOCK, self._counter.library.counter_block)
+        if flash is not None:
+            self._counter.watch_flash(flash)
+            self._counter.attach(self._machine, unicorn_const.UC_HOOK_MEM_READ, self._counter.library.counter_load)
 
     def write(self, address: int, data: bytes) -> None:
         """Writes bytes, into code memory too."""
@@ -174,6 +206,10 @@ class Machine:
         """
         return self._run(self._get("LR") & ~1, until, seconds)
 
+    def misses(self, region: int) -> Misses:
+        """What caches in front of flash missed in the last call or run, in that region."""
+        return self._counter.misses(region)
+
     def _run(self, begin: int, until: int, seconds: float) -> tuple[Block, ...]:
         self._fault = ""
         self._counter.reset()
@@ -212,26 +248,35 @@ class _Counter:
     """The C hook's table of one machine."""
 
     def __init__(self, code: Sequence[Memory], marks: Mapping[int, int]) -> None:
-        self._library = _hook_library()
+        self.library = _hook_library()
         low = min(part.address for part in code)
         nbytes = max(part.address + part.nbytes for part in code) - low
+        self._flash = (low, low + nbytes)
+        self._caches: list[tuple[_CacheRecord, Array]] = []
         self._marks = np.zeros(nbytes // 2, np.uint16)
         for address, region in marks.items():
             self._marks[((address & ~1) - low) // 2] = region + 1
-        self._pointer = self._library.counter_new(low, nbytes, self._marks.ctypes.data)
+        self._pointer = self.library.counter_new(low, nbytes, self._marks.ctypes.data)
         if not self._pointer:
             raise MemoryError("no memory for the table of blocks")
 
     def __del__(self) -> None:
         if getattr(self, "_pointer", None):
-            self._library.counter_delete(self._pointer)
+            self.library.counter_delete(self._pointer)
 
-    def attach(self, machine: Any, kind: int) -> None:
+    def watch_flash(self, flash: FlashModel) -> None:
+        """Follows code memory through caches of that shape."""
+        self._caches = [_cache(flash.code)]
+        self._caches.append(self._caches[0] if flash.data is flash.code else _cache(flash.data))
+        records = [ctypes.byref(record) for record, _ in self._caches]
+        self.library.counter_watch_flash(self._pointer, *self._flash, *records)
+
+    def attach(self, machine: Any, kind: int, function: Any) -> None:
         """Hooks it in by unicorn's own C interface: a Python callback would be ten times slower."""
         from unicorn.unicorn_py3.unicorn import uclib
 
         handle = ctypes.c_size_t()
-        callback = ctypes.cast(self._library.counter_block, ctypes.c_void_p)
+        callback = ctypes.cast(function, ctypes.c_void_p)
         begin, end = ctypes.c_uint64(1), ctypes.c_uint64(0)  # everywhere
         status = uclib.uc_hook_add(
             machine._uch, ctypes.byref(handle), kind, callback, ctypes.c_void_p(self._pointer), begin, end
@@ -240,13 +285,20 @@ class _Counter:
             raise RuntimeError(f"unicorn refused the block hook with status {status}")
 
     def reset(self) -> None:
-        self._library.counter_reset(self._pointer)
+        self.library.counter_reset(self._pointer)
+        for _, tags in self._caches:
+            tags[:] = 0
+
+    def misses(self, region: int) -> Misses:
+        record = _MissesRecord()
+        self.library.counter_misses(self._pointer, region, ctypes.byref(record))
+        return Misses(record.next, record.jump, record.data)
 
     def read(self) -> tuple[Block, ...]:
-        if self._library.counter_overflowed(self._pointer):
+        if self.library.counter_overflowed(self._pointer):
             raise RuntimeError("more different blocks than the counter's table holds")
         records = (_BlockRecord * 65536)()
-        count = self._library.counter_read(self._pointer, records)
+        count = self.library.counter_read(self._pointer, records)
         return tuple(
             Block(record.address, record.size, record.region, record.executed, record.taken)
             for record in records[:count]
@@ -261,4 +313,12 @@ def _hook_library() -> ctypes.CDLL:
     for function in ("counter_delete", "counter_reset", "counter_overflowed"):
         getattr(library, function).argtypes = [ctypes.c_void_p]
     library.counter_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.counter_misses.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p]
+    library.counter_watch_flash.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
     return library

@@ -1,6 +1,7 @@
-/* Counts how often each block of an emulated program is executed, and how often it is left by a taken branch.
+/* Counts how often each block of an emulated program is executed, and how often it is left by a taken branch; where
+ * asked for, also what caches in front of flash miss.
  *
- * A block hook of the unicorn emulator, called from its translated code: compiled for the host, loaded by ctypes.
+ * Hooks of the unicorn emulator, called from its translated code: compiled for the host, loaded by ctypes.
  * A block is known by (address, size, region). `region` changes when a block begins at one of the marks: it tells which
  * layer a shared function runs for. An array of marks, one for each halfword of the code, makes that one load.
  */
@@ -10,7 +11,18 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { SLOTS = 1 << 16 };
+enum { SLOTS = 1 << 16, REGIONS = 4096 };
+
+/* Ways of a set stand side by side, the one used last first. A tag is the line's number + 1; 0 is empty. */
+typedef struct {
+    uint32_t *tags;
+    uint32_t sets, ways, line_bytes;
+} Cache;
+
+/* Reads of flash that no cache had: code that follows what ran before, code that was jumped to, data. */
+typedef struct {
+    uint64_t next, jump, data;
+} Misses;
 
 typedef struct {
     uint64_t executed, taken;
@@ -19,7 +31,10 @@ typedef struct {
 
 typedef struct {
     uint32_t region, used, overflowed, base, code_bytes, expected;
+    uint32_t flash_begin, flash_end, last_code_line, last_data_line;
     Block *last;
+    Cache *code_cache, *data_cache;
+    Misses misses[REGIONS];
     const uint16_t *marks; /* region + 1 for each halfword from `base`, 0 where none begins */
     Block blocks[SLOTS];
 } Counter;
@@ -30,6 +45,9 @@ EXPORT void counter_reset(Counter *counter);
 EXPORT void counter_block(void *machine, uint64_t address, uint32_t size, void *user);
 EXPORT uint32_t counter_read(const Counter *counter, Block *into);
 EXPORT uint32_t counter_overflowed(const Counter *counter);
+EXPORT void counter_watch_flash(Counter *counter, uint32_t begin, uint32_t end, Cache *code_cache, Cache *data_cache);
+EXPORT void counter_load(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user);
+EXPORT void counter_misses(const Counter *counter, uint32_t region, Misses *into);
 
 Counter *counter_new(uint32_t base, uint32_t code_bytes, const uint16_t *marks)
 {
@@ -49,9 +67,68 @@ void counter_delete(Counter *counter)
 
 void counter_reset(Counter *counter)
 {
+    memset(counter->misses, 0, sizeof counter->misses);
+    counter->last_code_line = counter->last_data_line = UINT32_MAX;
     memset(counter->blocks, 0, sizeof counter->blocks);
     counter->region = counter->used = counter->overflowed = 0;
     counter->last = NULL;
+}
+
+void counter_watch_flash(Counter *counter, uint32_t begin, uint32_t end, Cache *code_cache, Cache *data_cache)
+{
+    counter->flash_begin = begin;
+    counter->flash_end = end;
+    counter->code_cache = code_cache;
+    counter->data_cache = data_cache;
+}
+
+/* Whether the line is there; it is afterwards. */
+static int found(Cache *cache, uint32_t line)
+{
+    uint32_t *way = cache->tags + (line % cache->sets) * cache->ways, tag = line + 1, place = 0;
+    int hit;
+    while (place < cache->ways - 1 && way[place] != tag) {
+        place++;
+    }
+    hit = way[place] == tag;
+    memmove(way + 1, way, place * sizeof *way);
+    way[0] = tag;
+    return hit;
+}
+
+static void fetch(Counter *counter, uint32_t at, uint32_t size)
+{
+    Cache *cache = counter->code_cache;
+    uint32_t line = at / cache->line_bytes, end = (at + size - 1) / cache->line_bytes;
+    Misses *misses = &counter->misses[counter->region];
+    for (; line <= end; line++) {
+        if (line != counter->last_code_line) {
+            if (!found(cache, line)) {
+                *(line == counter->last_code_line + 1 ? &misses->next : &misses->jump) += 1;
+            }
+            counter->last_code_line = line;
+        }
+    }
+}
+
+void counter_load(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user)
+{
+    Counter *counter = user;
+    uint32_t at = (uint32_t)address, line;
+    (void)machine, (void)kind, (void)bytes, (void)value;
+    if (at - counter->flash_begin >= counter->flash_end - counter->flash_begin) {
+        return;
+    }
+    line = at / counter->data_cache->line_bytes;
+    if (line != counter->last_data_line) {
+        counter->last_data_line = line;
+        counter->misses[counter->region].data += !found(counter->data_cache, line);
+    }
+}
+
+void counter_misses(const Counter *counter, uint32_t region, Misses *into)
+{
+    *into = counter->misses[region];
 }
 
 void counter_block(void *machine, uint64_t address, uint32_t size, void *user)
@@ -65,6 +142,9 @@ void counter_block(void *machine, uint64_t address, uint32_t size, void *user)
     }
     if (halfword < counter->code_bytes >> 1 && counter->marks[halfword] != 0) {
         counter->region = counter->marks[halfword] - 1u;
+    }
+    if (counter->code_cache != NULL && at - counter->flash_begin < counter->flash_end - counter->flash_begin) {
+        fetch(counter, at, size);
     }
     slot = (at * 0x9E3779B1u ^ size * 0x85EBCA77u ^ counter->region * 0xC2B2AE3Du) >> 16;
     for (;;) {

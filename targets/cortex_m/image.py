@@ -18,7 +18,7 @@ from .elf import read_elf
 from .emulator import EmulationFault, Machine, Memory
 from .link_script import MemoryMap, link_script
 from .stack import worst_case_stack
-from .timing import count
+from .timing import count, with_stalls
 from .toolchain import compile_c, link, version
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from leanedge.profile import DeviceProfile
 
     from .elf import Elf
+    from .emulator import Block
+    from .flash import FlashModel
     from .timing import Counts
     from .toolchain import Compiler
 
@@ -245,12 +247,15 @@ def _main(sources: ModelSources) -> str:
     )
 
 
-def run_image(image: Image, inputs: Sequence[Sequence[bytes]], *, seconds: float = 120.0) -> ImageRun:
+def run_image(
+    image: Image, inputs: Sequence[Sequence[bytes]], flash: FlashModel | None = None, *, seconds: float = 120.0
+) -> ImageRun:
     """Runs the image from reset in the unicorn emulator, with only its flash and RAM there, one inference an input set.
 
     Args:
         image: What to run.
         inputs: Input sets, each with the bytes of every input.
+        flash: The device's flash, to count what waiting for it takes; None counts cycles without waiting.
         seconds: When to give up an inference.
 
     Raises:
@@ -267,7 +272,7 @@ def run_image(image: Image, inputs: Sequence[Sequence[bytes]], *, seconds: float
     if missing:
         raise LeanEdgeError(f"no function {missing[0]!r} in the image: functions of layers must not be inlined")
     marks = {symbols[function]: number for number, (_, function) in enumerate(image.layers, 1)}
-    machine = Machine(core, parts, marks)
+    machine = Machine(core, parts, marks, flash)
     for segment in image.elf.segments:
         machine.write(segment.address, segment.data)
     wait = symbols["leanedge_wait"]
@@ -287,21 +292,27 @@ def run_image(image: Image, inputs: Sequence[Sequence[bytes]], *, seconds: float
             blocks = machine.resume(until=wait, seconds=seconds)
             found = zip(pointers[len(image.inputs) :], image.outputs, strict=True)
             outputs.append(tuple(machine.read(address, nbytes) for address, nbytes in found))
-            counts = count(blocks, machine.read, image.core)
-            if worst is None or counts.cycles > worst[0].cycles:
-                worst = counts, blocks
+            by_region = _count_regions(blocks, machine, image.core, flash)
+            cycles = sum(counts.device_cycles for counts in by_region.values())
+            if worst is None or cycles > worst[0]:
+                worst = cycles, by_region
     except EmulationFault as fault:
         where = image.elf.function_at(fault.address)
         raise EmulationFault(f"{fault.message}, in {where}", address=fault.address) from fault
     if worst is None:
         raise ValueError("no inputs to run the image on")
     names = {0: "", **{number: layer for number, (layer, _) in enumerate(image.layers, 1)}}
-    regions = {block.region for block in worst[1]}
-    by_layer = {
-        names[region]: count([block for block in worst[1] if block.region == region], machine.read, image.core)
-        for region in sorted(regions)
-    }
+    by_layer = {names[region]: counts for region, counts in sorted(worst[1].items())}
+    total, *others = by_layer.values()
     bottom, top = symbols["leanedge_stack_bottom"], symbols["leanedge_stack_top"]
     stack = machine.read(bottom, top - bottom)
     unused = next((at for at in range(0, len(stack), 4) if stack[at : at + 4] != _PATTERN), len(stack))
-    return ImageRun(tuple(outputs), worst[0], by_layer, len(stack) - unused)
+    return ImageRun(tuple(outputs), sum(others, total), by_layer, len(stack) - unused)
+
+
+def _count_regions(blocks: Sequence[Block], machine: Machine, core: str, flash: FlashModel | None) -> dict[int, Counts]:
+    counted = {}
+    for region in {block.region for block in blocks}:
+        counts = count([block for block in blocks if block.region == region], machine.read, core)
+        counted[region] = counts if flash is None else with_stalls(counts, machine.misses(region), flash)
+    return counted

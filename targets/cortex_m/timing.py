@@ -1,6 +1,7 @@
 """What executed blocks amount to: instructions by class, and cycles by the core's published instruction timings.
 
-Cycles are without wait states: code and constants are taken to arrive in time. What flash adds is a device's matter.
+`Counts.cycles` is without wait states: code and constants are taken to arrive in time; `stall_cycles` is what
+flash adds.
 
 Sources: Cortex-M4 Technical Reference Manual (100166), table 3-1; Cortex-M0+ Technical Reference Manual (DDI 0484),
 table 3-1 (single-cycle multiplier).
@@ -8,7 +9,7 @@ table 3-1 (single-cycle multiplier).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from .emulator import Block
+    from .flash import FlashModel, Misses
 
-__all__ = ["CLASSES", "Counts", "InstructionClass", "count"]
+__all__ = ["CLASSES", "Counts", "InstructionClass", "count", "with_stalls"]
 
 InstructionClass = Literal["load", "store", "multiply", "branch", "fp_move", "fp_arithmetic", "other"]
 
@@ -33,10 +35,19 @@ class Counts:
     Attributes:
         by_class: Executed instructions of each class.
         cycles: By the core's instruction timings, without wait states.
+        stall_cycles: What waiting for flash adds, where it was followed; else 0.
+        code_bytes: Bytes of all executed instructions.
     """
 
     by_class: Mapping[InstructionClass, int]
     cycles: int
+    stall_cycles: int = 0
+    code_bytes: int = 0
+
+    @property
+    def device_cycles(self) -> int:
+        """Cycles with waiting."""
+        return self.cycles + self.stall_cycles
 
     @property
     def instructions(self) -> int:
@@ -45,7 +56,10 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
-            {name: self.by_class[name] + other.by_class[name] for name in CLASSES}, self.cycles + other.cycles
+            {name: self.by_class[name] + other.by_class[name] for name in CLASSES},
+            self.cycles + other.cycles,
+            self.stall_cycles + other.stall_cycles,
+            self.code_bytes + other.code_bytes,
         )
 
 
@@ -64,14 +78,20 @@ def count(blocks: Iterable[Block], read: Callable[[int, int], bytes], core: str)
         core: Arm's name of the core, for its timings.
     """
     total = [0] * len(CLASSES)
-    cycles = 0
+    cycles = code_bytes = 0
     penalty = _TAKEN[core]
     for block in blocks:
         cost = _block_cost(read(block.address, block.size), core)
         for number, instructions in enumerate(cost.by_class):
             total[number] += instructions * block.executed
+        code_bytes += block.size * block.executed
         cycles += cost.cycles * block.executed + penalty * block.taken
-    return Counts(dict(zip(CLASSES, total, strict=True)), cycles)
+    return Counts(dict(zip(CLASSES, total, strict=True)), cycles, 0, code_bytes)
+
+
+def with_stalls(counts: Counts, misses: Misses, flash: FlashModel) -> Counts:
+    """The counts with what waiting for flash adds."""
+    return replace(counts, stall_cycles=flash.stall_cycles(misses, counts.cycles, counts.code_bytes))
 
 
 _TAKEN: Mapping[str, int] = {"cortex-m0plus": 1, "cortex-m4": 2, "cortex-m7": 2, "cortex-m33": 2}

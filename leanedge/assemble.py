@@ -38,11 +38,20 @@ if TYPE_CHECKING:
     from leanedge.plan import Choice, Priced
     from leanedge.proof import Proof
     from leanedge.request import Request
-    from leanedge.target import BuiltLayer
+    from leanedge.target import Artifact, BuiltLayer
 
-__all__ = ["Findings", "make_report", "write_output"]
+__all__ = [
+    "FIGURES",
+    "Findings",
+    "command_of",
+    "copy_artifact",
+    "layer_rows",
+    "make_report",
+    "memory_of",
+    "write_output",
+]
 
-_FIGURES = ("latency_ms", "ram_bytes", "flash_bytes", "energy_uj")
+FIGURES = ("latency_ms", "ram_bytes", "flash_bytes", "energy_uj")
 
 
 @dataclass(frozen=True)
@@ -85,9 +94,7 @@ def write_output(found: Findings) -> content.Report:
     def fill(folder: Path) -> None:
         chosen = found.choice.chosen
         if chosen is not None:
-            for name in chosen.evaluation.artifact.files:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(chosen.evaluation.artifact.folder / name, folder / name)
+            copy_artifact(chosen.evaluation.artifact, folder)
             (folder / "plan.json").write_text(_plan(found, chosen.evaluation).to_json())
             artifact, bench = chosen.evaluation.artifact, found.bench
             run = load_target(artifact.kind).open(artifact, 1)
@@ -114,6 +121,13 @@ def write_output(found: Findings) -> content.Report:
 
     write_folder(found.request.output, fill)
     return made[0]
+
+
+def copy_artifact(artifact: Artifact, folder: Path) -> None:
+    """Copies an artifact's files to the output folder."""
+    for name in artifact.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.folder / name, folder / name)
 
 
 def _plan(found: Findings, chosen: Evaluation) -> Plan:
@@ -153,15 +167,14 @@ def make_report(found: Findings, files: tuple[content.FileEntry, ...]) -> conten
         else content.Verdict(False, (content.Check("fits", False, found.choice.why, "budget and --max-drop"),)),
         notes=(*bench.sets.notes, *found.notes),
         interrupted=found.interrupted,
-        commands=(_command(found),),
+        commands=(command_of(request, found.loaded.where),),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
 
-def _command(found: Findings) -> str:
+def command_of(request: Request, model: str) -> str:
     """The command line that asks for the same again."""
-    request = found.request
-    words = ["leanedge", "build", found.loaded.where, "--target", request.profile.name]
+    words = ["leanedge", "build", model, "--target", request.profile.name]
     if isinstance(request.data, (str, Path)):
         words += ["--data", str(request.data)]
     limits = {name: limit for name, limit in request.budget.to_dict().items() if limit is not None}
@@ -171,6 +184,8 @@ def _command(found: Findings) -> str:
             ",".join(f"{_WORDS[name][0]}={limit:g}{_WORDS[name][1]}" for name, limit in limits.items()),
         ]
     words += ["--max-drop", f"{request.max_drop:g}", "--objective", request.objective]
+    if request.profile.is_microcontroller:
+        words += ["--optimize", request.optimize]
     words += ["--threads", str(request.threads), "--seed", str(request.seed)]
     return shlex.join(words)
 
@@ -234,7 +249,7 @@ def _figures(found: Findings) -> dict[str, Figure]:
     if chosen is None or proof is None:
         return {name: unavailable(unit, "nothing fits the budget") for name, unit in _UNITS.items()}
     figures["accuracy"], figures["accuracy_fp32"] = proof.accuracy, proof.accuracy_fp32
-    for name in _FIGURES:
+    for name in FIGURES:
         figures[name] = getattr(chosen.estimate, name)
         if baseline is not None:
             figures[f"{name}_fp32"] = getattr(baseline.estimate, name)
@@ -329,7 +344,7 @@ def drop_unit(metric: Metric) -> str:
 
 
 def _estimate(estimate: Estimate) -> Mapping[str, Figure]:
-    return {name: getattr(estimate, name) for name in _FIGURES} | dict(estimate.more)
+    return {name: getattr(estimate, name) for name in FIGURES} | dict(estimate.more)
 
 
 def layer_rows(layers: tuple[BuiltLayer, ...]) -> tuple[content.LayerRow, ...]:

@@ -138,6 +138,7 @@ def build(
         str | None,
         typer.Option(help="Kernels for a microcontroller: 'speed', 'balanced' or 'size'. [speed]"),
     ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="Leave out a .tflite model's final softmax.")] = False,
     require_validation: Annotated[
         bool, typer.Option("--require-validation", help="A check that could not be made is a failure.")
     ] = False,
@@ -162,6 +163,7 @@ def build(
         plan=plan,
         objective=objective,
         optimize=optimize,
+        logits=logits,
         require_validation=require_validation,
         seed=seed,
         steps=Steps(console, verbose=verbose),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanedge.as_is import build_as_is, is_tflite
 from leanedge.assemble import Findings, drop_unit, write_output
 from leanedge.cache import digest
 from leanedge.candidates import Candidate, Refusal, propose
@@ -94,6 +95,7 @@ def build(
     plan: str | Path | None = None,
     objective: str | None = None,
     optimize: str | None = None,
+    logits: bool = False,
     require_validation: bool = False,
     seed: int | None = None,
     settings: str | Path | None = None,
@@ -103,7 +105,8 @@ def build(
     """Makes the best version of a model that fits a device, proves it, and writes it with its report.
 
     Args:
-        model: Path of an .onnx file, ``package.module:factory``, an onnx.ModelProto, or an nn.Module.
+        model: Path of an .onnx file (or of an int8 .tflite file, which needs no data), ``package.module:factory``,
+            an onnx.ModelProto, or an nn.Module.
         target: A device's name or a profile file; default ``host``, this machine.
         data: Path, ``module:function``, dict of arrays, DataLoader, generator.
         test_data: The test set apart, in the same forms.
@@ -114,6 +117,7 @@ def build(
         plan: A plan.json to build again.
         objective: ``latency`` or ``accuracy``; default ``accuracy`` where a budget is given.
         optimize: What kernels are chosen for on a microcontroller: ``speed`` (default), ``balanced`` or ``size``.
+        logits: Leave out the final softmax of a .tflite model.
         require_validation: A check that could not be made is a failure.
         seed: Of everything random. Default 0.
         settings: A leanedge.yaml; default the one in the current folder, or beside the model file.
@@ -127,6 +131,9 @@ def build(
     steps = steps or silent_steps()
     request = read_request(model, options)
     check_folder(request.output)
+    if is_tflite(request.model):
+        built = build_as_is(request, steps)
+        return Result(request.output, built, 3 if built.chosen is None else 0 if built.verdict.passed else 4)
     loaded = _load(request, example_input, steps)
     bench, data_sha256 = _prepare(request, loaded, steps)
     candidates, refused = _propose(request, loaded, data_sha256)
@@ -334,7 +341,8 @@ def _price(
             pricing = price_built(made, request.profile, replace(request.build_options, name=name))
             made = [replace(item, artifact=pricing.built[item.candidate.id].artifact) for item in made]
         else:
-            pricing = price(made, bench, request.profile, request.threads, count=not interrupted)
+            one = bench.sets.selection.take(np.arange(1))
+            pricing = price(made, one, bench.initial, request.profile, request.threads, count=not interrupted)
         priced, unknown = _against_budget(made, pricing, request.budget, interrupted)
         step.done(request.profile.title)
     for note in pricing.notes:

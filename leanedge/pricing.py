@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from leanedge.data.samples import Samples
-    from leanedge.evaluate import Evaluation, Workbench
+    from leanedge.evaluate import Evaluation
     from leanedge.profile import DeviceProfile
     from leanedge.target import BuildOptions
+
+Array = np.ndarray[Any, Any]
 
 __all__ = ["Pricing", "build_artifact", "estimate_of", "price", "price_built"]
 
@@ -110,7 +112,12 @@ def estimate_of(built: Built) -> Estimate:
 
 
 def price(
-    evaluations: Sequence[Evaluation], bench: Workbench, profile: DeviceProfile, threads: int, count: bool = True
+    evaluations: Sequence[Evaluation],
+    one: Samples,
+    initial: Mapping[str, Array],
+    profile: DeviceProfile,
+    threads: int,
+    count: bool = True,
 ) -> Pricing:
     """Prices candidates that were made.
 
@@ -119,17 +126,17 @@ def price(
 
     Args:
         evaluations: What was made, the float baseline among them.
-        bench: The first selection sample is run for counts, memory and time.
+        one: A sample to run for counts, memory and time.
+        initial: State input -> its value before the first step.
         profile: The device.
         threads: Threads on the device.
         count: False leaves out what takes long: after Ctrl-C.
     """
-    one = bench.sets.selection.take(np.arange(1))
     notes: list[str] = []
     if profile.name == "host":
-        latency = _measured(evaluations, one, bench, threads)
+        latency = _measured(evaluations, one, initial, threads)
     elif profile.emulator is not None and count:
-        latency = _predicted(evaluations, one, bench, profile, threads, notes)
+        latency = _predicted(evaluations, one, initial, profile, threads, notes)
     else:
         reason = f"{profile.name} is neither this machine nor emulated" if count else "the build was interrupted"
         latency = {item.candidate.id: unavailable("ms", reason) for item in evaluations}
@@ -138,7 +145,7 @@ def price(
         ram = dict(
             zip(
                 [item.candidate.id for item in evaluations],
-                pool.map(lambda item: _ram(item, one, bench, profile), evaluations),
+                pool.map(lambda item: _ram(item, one, initial, profile), evaluations),
                 strict=True,
             )
         )
@@ -154,13 +161,15 @@ def price(
     return Pricing(estimates, tuple(notes))
 
 
-def _measured(evaluations: Sequence[Evaluation], one: Samples, bench: Workbench, threads: int) -> dict[str, Figure]:
+def _measured(
+    evaluations: Sequence[Evaluation], one: Samples, initial: Mapping[str, Array], threads: int
+) -> dict[str, Figure]:
     """Measured in turns with each other, or in an earlier run of the same files on this machine."""
 
     def produce() -> Mapping[str, Any]:
-        sample = {**next(iter(one)), **bench.initial}
+        sample = {**next(iter(one)), **initial}
         if one.streaming:
-            sample = {**{name: array[0] for name, array in next(iter(one)).items()}, **bench.initial}
+            sample = {**{name: array[0] for name, array in next(iter(one)).items()}, **initial}
         runs = {
             item.candidate.id: load_target(item.candidate.kind).open(item.artifact, threads) for item in evaluations
         }
@@ -180,7 +189,7 @@ def _measured(evaluations: Sequence[Evaluation], one: Samples, bench: Workbench,
 def _predicted(
     evaluations: Sequence[Evaluation],
     one: Samples,
-    bench: Workbench,
+    initial: Mapping[str, Array],
     profile: DeviceProfile,
     threads: int,
     notes: list[str],
@@ -189,7 +198,7 @@ def _predicted(
     for kind, runtime in dict.fromkeys((item.candidate.kind, item.candidate.runtime) for item in evaluations):
         group = [item for item in evaluations if (item.candidate.kind, item.candidate.runtime) == (kind, runtime)]
         try:
-            counts = _instructions(group, one, bench, profile)
+            counts = _instructions(group, one, initial, profile)
         except MissingProgram as error:
             reason = f"not counted: {error.message}"
             notes.append(f"{runtime}: {reason}; to do: {error.hint}")
@@ -206,7 +215,7 @@ def _predicted(
 
 
 def _instructions(
-    group: Sequence[Evaluation], one: Samples, bench: Workbench, profile: DeviceProfile
+    group: Sequence[Evaluation], one: Samples, initial: Mapping[str, Array], profile: DeviceProfile
 ) -> dict[str, int | str]:
     """Instructions of one inference for each artifact, or the reason why not; all missing ones in one emulator run."""
     candidate = group[0].candidate
@@ -226,7 +235,7 @@ def _instructions(
     missing = {item.candidate.id: item.artifact for item in group if known[item.candidate.id] is None}
     trace_reason = "not counted"
     if missing:
-        trial = Trial(missing, candidate.runtime, one, "emulator", initial=bench.initial, count=True)
+        trial = Trial(missing, candidate.runtime, one, "emulator", initial=initial, count=True)
         trace = load_target(candidate.kind).run(trial, profile)
         for name, seen in trace.observations.items():
             if seen.instructions is not None:
@@ -241,12 +250,12 @@ def _cached_count(key: str) -> int | None:
     return found["count"] if found else None
 
 
-def _ram(item: Evaluation, one: Samples, bench: Workbench, profile: DeviceProfile) -> Figure:
+def _ram(item: Evaluation, one: Samples, initial: Mapping[str, Array], profile: DeviceProfile) -> Figure:
     """Peak memory of the runtime with this model, in a process of its own on this machine."""
     candidate = item.candidate
 
     def seen() -> Mapping[str, Any]:
-        trial = Trial({"model": item.artifact}, candidate.runtime, one, "host", initial=bench.initial, memory=True)
+        trial = Trial({"model": item.artifact}, candidate.runtime, one, "host", initial=initial, memory=True)
         trace = load_target(candidate.kind).run(trial, profile)
         figure = trace.observations["model"].ram
         assert figure is not None

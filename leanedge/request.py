@@ -38,6 +38,7 @@ class Request:
         max_drop: Largest loss allowed.
         objective: What is best.
         optimize: What kernels are chosen for, for target kinds that build.
+        logits: A final softmax is left out.
         threads: On the device.
         output: Folder to write.
         plan: A plan to build again, or None.
@@ -54,6 +55,7 @@ class Request:
     max_drop: float
     objective: Objective
     optimize: Optimize
+    logits: bool
     threads: int
     output: Path
     plan: Plan | None
@@ -101,7 +103,16 @@ def read_request(model: Any, options: Mapping[str, Any]) -> Request:
             hint="leanedge init model.onnx --data samples.npz writes one",
         )
     data = _either(options["data"], settings.data)
-    if data is None:
+    as_is = isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".tflite"
+    if options["logits"] and not as_is:
+        raise UsageError("only a .tflite file's final softmax can be left out", where="--logits", allowed=".tflite")
+    if as_is and options["data"] is not None:
+        raise UsageError(
+            "a .tflite file is int8 already and takes no data: it is proved equal on made inputs",
+            where="--data",
+            hint="leave it out, or give the float model",
+        )
+    if data is None and not as_is:
         raise UsageError(
             "no data is given: calibration and the choice need samples",
             where="--data",
@@ -120,6 +131,7 @@ def read_request(model: Any, options: Mapping[str, Any]) -> Request:
         budget=parsed,
         max_drop=_max_drop(_either(options["max_drop"], settings.max_drop)),
         objective=_objective(options["objective"], parsed),
+        logits=bool(options["logits"]),
         optimize=_one_of(Optimize, "--optimize", options["optimize"] or "speed"),
         threads=_either(options["threads"], settings.threads) or profile.threads,
         output=Path(_either(options["output"], settings.output) or Path("dist") / profile.name),

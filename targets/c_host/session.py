@@ -57,13 +57,14 @@ def open_many(artifact: Artifact) -> Callable[[Mapping[str, Array]], dict[str, A
     """A function that runs many samples in one call: an axis of samples stands before the model's own axes."""
     library = open_library(emit_file(artifact.model_path))
     interface = library.source.interface
+    arena = library.new_arena()  # one for all calls: a streaming model remembers
 
     def run(samples: Mapping[str, Array]) -> dict[str, Array]:
         fed = {}
         for port in interface.inputs:
             turned = moved(samples[port.port.name], artifact.input_layouts[port.port.name])
             fed[port.port.name] = to_integers(port.tensor, turned)
-        made = library.run_many(fed)
+        made = library.run_many(fed, arena)
         return {
             port.port.name: moved(to_reals(port.tensor, made[port.port.name]), artifact.output_layouts[port.port.name])
             for port in interface.outputs

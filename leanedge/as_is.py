@@ -1,0 +1,419 @@
+"""A model that is int8 already (`.tflite`): simplified exactly, fitted to the device, proved equal; never changed.
+
+It is not quantized again and nothing is pruned, so there is one candidate a target kind and no data is needed: it is
+proved on made inputs, against the file as it was given.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leanedge.assemble import FIGURES, command_of, copy_artifact, layer_rows, memory_of
+from leanedge.cache import cached_folder, code_version, digest
+from leanedge.candidates import Candidate, Refusal
+from leanedge.cost.flash import runtime_bytes
+from leanedge.data.samples import Samples
+from leanedge.errors import UnsupportedOperator, UsageError
+from leanedge.evaluate import Evaluation, runtime_versions
+from leanedge.export.c_source.layers import operator_macs
+from leanedge.export.folder import list_files, write_folder, write_manifest
+from leanedge.export.tflite_file import export_tflite
+from leanedge.figures import Figure, unavailable
+from leanedge.graph.run import run_all
+from leanedge.metric import Score
+from leanedge.plan import Choice, Priced, choose
+from leanedge.pricing import price, price_built
+from leanedge.program.integer_ports import integer_ports
+from leanedge.program.simplify import simplify, without_final_softmax
+from leanedge.program.simulate import initial_state, simulate_step
+from leanedge.program.tflite_file import load_tflite
+from leanedge.proof import verdict_of
+from leanedge.report import content
+from leanedge.report.html import write_html
+from leanedge.report.json_file import write_json
+from leanedge.report.junit import write_junit
+from leanedge.report.markdown import write_markdown
+from leanedge.revalidate import keep_for_revalidation
+from leanedge.target import Artifact, load_target, missing_modules
+from leanedge.validate import Proving, Tolerance, compare, emulate, samples_to_emulate
+from leanedge.version import __version__
+
+if TYPE_CHECKING:
+    from leanedge.program.simplify import Note
+    from leanedge.program.types import Program
+    from leanedge.report.terminal import Steps
+    from leanedge.request import Request
+
+__all__ = ["build_as_is", "is_tflite", "made_inputs"]
+
+Array = np.ndarray[Any, Any]
+
+_KINDS = ("cortex_m", "c_host", "linux_tflite")
+"""Target kinds that take integers as they are in the file."""
+
+_FILE = "model.tflite"
+_MOST_SAMPLES = 64
+_REASON = "a model that is int8 already is never quantized again nor pruned"
+
+
+def is_tflite(model: Any) -> bool:
+    """Whether the model is given as the path of a .tflite file."""
+    return isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".tflite"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The file, and what is made of it."""
+
+    name: str
+    where: str
+    data: bytes
+    original: Program
+    program: Program
+    notes: tuple[Note, ...]
+
+
+def build_as_is(request: Request, steps: Steps) -> content.Report:
+    """Builds an int8 .tflite file for a device and writes the output folder.
+
+    Raises:
+        ModelError: The file is damaged.
+        UnsupportedOperator: An operator can't be had on the device, or is not int8.
+        UsageError: Options that only a float model can have.
+    """
+    if request.plan is not None:
+        raise UsageError(f"a plan chooses patterns and schemes, and {_REASON}", where="--plan", hint="leave it out")
+    with steps.step("Reading the model") as step:
+        given = _read(Path(request.model), request.logits)
+        macs = sum(operator_macs(given.program, operator) for operator in given.program.operators)
+        step.done(f"{given.name}: {len(given.program.operators)} operators, {macs:,} MACs")
+    for note in given.notes:
+        steps.say(str(note))
+    samples = made_inputs(given.program, _MOST_SAMPLES)
+    with steps.step("Proving the simplified model equal") as step:
+        checks = [_equal_to_original(given, samples)]
+        step.done(checks[0].detail)
+    artifacts, refused = _artifacts(request, given)
+    evaluations = [_evaluation(artifact) for artifact in artifacts]
+    with steps.step("Pricing it for the device") as step:
+        priced, notes = _priced(request, given, evaluations, samples)
+        step.done(request.profile.title)
+    choice = choose(priced, request.budget, 0.0, request.objective)
+    if choice.chosen is not None:
+        with steps.step("Proving the choice") as step:
+            checks += _prove(choice.chosen, request, samples)
+            step.done("failed" if any(check.passed is False for check in checks) else "passed")
+    with steps.step("Writing the output") as step:
+        report = _write(request, given, choice, refused, tuple(checks), samples, notes)
+        step.done(str(request.output))
+    return report
+
+
+def _read(path: Path, logits: bool) -> _Given:
+    original = integer_ports(load_tflite(path))
+    data = path.read_bytes()
+    done = simplify(without_final_softmax(original) if logits else original)
+    if logits:
+        original = without_final_softmax(original)
+    return _Given(path.stem, str(path), data, original, done.program, done.notes)
+
+
+def made_inputs(program: Program, number: int) -> Samples:
+    """Inputs that nobody recorded: both extremes, smooth waves, then noise over the full range.
+
+    Args:
+        program: Of int8 (or other integer) inputs.
+        number: How many.
+
+    Returns:
+        Input -> (number, *shape) in the ports' own types and the model's own layout.
+    """
+    rng = np.random.default_rng(0)
+    made: dict[str, Array] = {}
+    for port in program.inputs:
+        tensor = program.tensors[port.tensor]
+        if np.dtype(tensor.dtype).kind == "f":
+            rows = list(rng.normal(size=(number, *tensor.shape)).astype(tensor.dtype))
+        else:
+            info = np.iinfo(tensor.dtype)
+            rows = [np.full(tensor.shape, info.min), np.full(tensor.shape, info.max)]
+            phase = np.arange(tensor.elements).reshape(tensor.shape)
+            middle, half = (info.min + info.max) / 2, (info.max - info.min) / 2
+            rows += [middle + half * np.sin(phase / width + width) for width in (3.0, 17.0, 101.0)]
+            noise = max(0, number - len(rows))
+            rows += list(rng.integers(info.min, info.max, (noise, *tensor.shape), np.int64, endpoint=True))
+            rows = [np.clip(np.rint(row), info.min, info.max).astype(tensor.dtype) for row in rows[:number]]
+        turned = [row if port.inverse is None else row.transpose(port.inverse) for row in rows]
+        made[port.name] = np.ascontiguousarray(np.stack(turned))
+    return Samples(made)
+
+
+def _equal_to_original(given: _Given, samples: Samples) -> content.Check:
+    """The simplified Program against the file as it was given, in the reference arithmetic."""
+    some = samples.take(np.arange(min(len(samples), 16)))
+    expected, found = _simulated(given.original, some), _simulated(given.program, some)
+    rule = "bit for bit: exact simplifications"
+    passed, words = compare(expected, found, dict.fromkeys(expected, Tolerance(0.0, rule)))
+    taken = f"; {len(given.notes)} simplifications" if given.notes else "; nothing to simplify"
+    return content.Check("simplified.outputs", passed, f"{len(some)} made inputs: {words}{taken}", rule)
+
+
+def _simulated(program: Program, samples: Samples) -> dict[str, Array]:
+    """Outputs of samples one after another, states kept between them."""
+    state = initial_state(program)
+    rows = []
+    for sample in samples:
+        made, state = simulate_step(program, sample, state)
+        rows.append(made)
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _artifacts(request: Request, given: _Given) -> tuple[list[Artifact], list[Refusal]]:
+    """One for each of the device's target kinds that takes it, written to the cache; the rest refused."""
+    made: list[Artifact] = []
+    refused: list[Refusal] = []
+    seen = set()
+    key = digest("as is", given.data, request.logits, code_version())
+    folder, _ = cached_folder("as_is", key, lambda folder: export_tflite(given.program, folder / _FILE))
+    for entry in request.profile.runtimes:
+        if entry.target in seen:
+            continue
+        seen.add(entry.target)
+        candidate = Candidate("w8a8", "dense", 0.0, entry.target, entry.runtime)
+        if entry.target not in _KINDS:
+            refused.append(Refusal(candidate, f"{entry.runtime} does not read .tflite files"))
+            continue
+        absent = missing_modules(load_target(entry.target).needs)
+        if absent:
+            refused.append(Refusal(candidate, f"not installed on this machine: {', '.join(absent)}"))
+            continue
+        artifact = Artifact(
+            kind=entry.target,
+            runtime=entry.runtime,
+            folder=folder,
+            files=(_FILE,),
+            input_layouts={port.name: port.permutation for port in given.program.inputs},
+            output_layouts={port.name: port.inverse for port in given.program.outputs},
+            integer_outputs=_integer_outputs(given.program, entry.target),
+        )
+        made.append(artifact)
+        refused.append(Refusal(replace(candidate, pattern="channel", level=0.25), _REASON))
+    if not made:
+        raise UnsupportedOperator(
+            f"no runtime of {request.profile.name} takes a .tflite file",
+            where=given.where,
+            allowed="; ".join(f"{item.candidate.runtime}: {item.reason}" for item in refused),
+            hint="choose another device, or give the float model as ONNX",
+        )
+    return made, refused
+
+
+def _integer_outputs(program: Program, kind: str) -> tuple[str, ...]:
+    from leanedge.export.tflite_check import integer_outputs
+
+    return tuple(port.name for port in program.outputs) if kind != "linux_tflite" else integer_outputs(program)
+
+
+def _evaluation(artifact: Artifact) -> Evaluation:
+    candidate = Candidate("w8a8", "dense", 0.0, artifact.kind, artifact.runtime)
+    return Evaluation(candidate, artifact, Score(1.0, 0, None, None), 0.0, 0.0, {}, {}, {}, False)
+
+
+def _priced(
+    request: Request, given: _Given, evaluations: list[Evaluation], samples: Samples
+) -> tuple[list[Priced], tuple[str, ...]]:
+    building = [item for item in evaluations if load_target(item.candidate.kind).build is not None]
+    others = [item for item in evaluations if item not in building]
+    priced: list[Priced] = []
+    notes: list[str] = []
+    if building:
+        pricing = price_built(building, request.profile, replace(request.build_options, name=given.name))
+        for item in building:
+            built = pricing.built[item.candidate.id]
+            estimate = pricing.estimates[item.candidate.id]
+            made = replace(item, artifact=built.artifact)
+            priced.append(Priced(made, estimate, request.budget.excess(estimate), built.layers))
+        notes += pricing.notes
+    if others:
+        pricing = price(others, samples.take(np.arange(1)), {}, request.profile, request.threads)
+        for item in others:
+            estimate = pricing.estimates[item.candidate.id]
+            priced.append(Priced(item, estimate, request.budget.excess(estimate)))
+        notes += pricing.notes
+    return priced, tuple(notes)
+
+
+def _prove(chosen: Priced, request: Request, samples: Samples) -> list[content.Check]:
+    artifact = chosen.evaluation.artifact
+    target = load_target(artifact.kind)
+    checks = []
+    if artifact.kind in ("cortex_m", "c_host"):
+        program = integer_ports(load_tflite(artifact.model_path))
+        quants = {port.name: program.tensors[port.tensor].quant for port in program.outputs}
+        reference = {
+            name: array if (quant := quants[name]) is None else quant.dequantize(array)
+            for name, array in _simulated(program, samples).items()
+        }
+        found = run_all(target.open(artifact, 1), samples)
+        rule = "bit for bit: the reference arithmetic, in integers"
+        passed, words = compare(reference, found, dict.fromkeys(reference, Tolerance(0.0, rule)))
+        checks.append(content.Check("host.outputs", passed, f"{len(samples)} made inputs, generated C: {words}", rule))
+    if request.profile.emulator is not None or target.build is not None:
+        checks += emulate(artifact, _proving(chosen, samples), request.profile).checks
+    elif request.profile.name != "host":
+        reason = f"not checked: {request.profile.name} has no emulator; validate on the device itself"
+        checks.append(content.Check("emulator.outputs", None, reason))
+    return checks
+
+
+def _proving(chosen: Priced, samples: Samples) -> Proving:
+    artifact = chosen.evaluation.artifact
+    counted = chosen.estimate.more.get("instructions")
+    number = samples_to_emulate(len(samples), int(counted.value) if counted and counted.value else None)
+    exact = Tolerance(0.0, "bit for bit: integer kernels up to here")
+    near = Tolerance(2 / 255, "within 2 steps of 255: softmax in float on the way")
+    rules = {name: exact if name in artifact.integer_outputs else near for name in artifact.output_layouts}
+    return Proving(samples.take(np.arange(number)), {}, rules)
+
+
+def _write(
+    request: Request,
+    given: _Given,
+    choice: Choice,
+    refused: list[Refusal],
+    checks: tuple[content.Check, ...],
+    samples: Samples,
+    notes: tuple[str, ...],
+) -> content.Report:
+    made: list[content.Report] = []
+    chosen = choice.chosen
+
+    def fill(folder: Path) -> None:
+        if chosen is not None:
+            artifact = chosen.evaluation.artifact
+            copy_artifact(artifact, folder)
+            proving = _proving(chosen, samples)
+            run = load_target(artifact.kind).open(artifact, 1)
+            keep_for_revalidation(folder, artifact, proving, lambda some: run_all(run, some), request.profile)
+        report = _report(request, given, choice, refused, checks, list_files(folder), notes)
+        made.append(report)
+        write_json(report, folder / "report.json")
+        write_html(report, folder / "report.html")
+        write_markdown(report, folder / "report.md")
+        write_junit(report, folder / "report.xml")
+        write_manifest(
+            folder,
+            versions={"leanedge": __version__, **runtime_versions()},
+            seeds={},
+            hashes={
+                "model": hashlib.sha256(given.data).hexdigest(),
+                "profile": digest(request.profile.model_dump(mode="json")),
+            },
+        )
+
+    write_folder(request.output, fill)
+    return made[0]
+
+
+def _report(
+    request: Request,
+    given: _Given,
+    choice: Choice,
+    refused: list[Refusal],
+    checks: tuple[content.Check, ...],
+    files: tuple[content.FileEntry, ...],
+    notes: tuple[str, ...],
+) -> content.Report:
+    chosen = choice.chosen
+    limits = {name: limit for name, limit in request.budget.to_dict().items() if limit is not None}
+    failed = content.Verdict(False, (*checks, content.Check("fits", False, choice.why, "budget and the device")))
+    return content.Report(
+        tool=content.ToolInfo(__version__, runtime_versions()),
+        target=content.TargetInfo(
+            request.profile.name, request.profile.title, chosen.evaluation.candidate.kind if chosen else ""
+        ),
+        model=content.ModelInfo(
+            name=given.name,
+            sha256=hashlib.sha256(given.data).hexdigest(),
+            inputs=_infos(given.original, inputs=True),
+            outputs=_infos(given.original, inputs=False),
+            parameters=sum(t.elements for t in given.original.tensors.values() if t.data is not None),
+            macs=sum(operator_macs(given.original, operator) for operator in given.original.operators),
+        ),
+        data=content.DataInfo({"made": _MOST_SAMPLES}, 0, "equality", "fraction"),
+        budget=content.BudgetInfo(limits, None, None),
+        chosen=_chosen(choice),
+        artifact=content.ArtifactInfo(
+            tuple(file for file in files if chosen and file.path in chosen.evaluation.artifact.files)
+        ),
+        figures=_figures(request, chosen),
+        candidates=(*(_row(priced, choice) for priced in choice.ranked), *map(_refused, refused)),
+        layers=layer_rows(chosen.layers) if chosen else (),
+        memory=memory_of(chosen.layers) if chosen and chosen.layers else content.MemoryInfo(),
+        verdict=verdict_of(checks, request.require_validation) if chosen else failed,
+        notes=(*map(str, given.notes), *notes),
+        commands=(command_of(request, given.where),),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _infos(program: Program, *, inputs: bool) -> tuple[content.TensorInfo, ...]:
+    ports = program.inputs if inputs else program.outputs
+    tensors = [(port.name, program.tensors[port.tensor]) for port in ports]
+    return tuple(content.TensorInfo(name, tensor.dtype, tensor.shape) for name, tensor in tensors)
+
+
+def _chosen(choice: Choice) -> content.Chosen | None:
+    if choice.chosen is None:
+        return None
+    candidate = choice.chosen.evaluation.candidate
+    why = f"{_REASON}; simplified exactly and fitted to the device"
+    return content.Chosen(candidate.id, candidate.pattern, candidate.level, candidate.scheme, candidate.runtime, why)
+
+
+def _figures(request: Request, chosen: Priced | None) -> dict[str, Figure]:
+    reason = "no labelled data: the outputs are proved equal to the given file's"
+    figures = {"accuracy": unavailable("fraction", reason)}
+    if chosen is None:
+        return {**figures, **{name: unavailable("", "it does not fit the device") for name in FIGURES}}
+    figures |= {name: getattr(chosen.estimate, name) for name in FIGURES} | dict(chosen.estimate.more)
+    if not chosen.layers:
+        figures["runtime_bytes"] = runtime_bytes(request.profile, chosen.evaluation.candidate.runtime)
+    return figures
+
+
+def _row(priced: Priced, choice: Choice) -> content.CandidateRow:
+    candidate = priced.evaluation.candidate
+    figures = {name: getattr(priced.estimate, name) for name in FIGURES} | dict(priced.estimate.more)
+    status: content.Status = "chosen" if priced is choice.chosen else "too_big" if priced.excess else "fits"
+    reason = ", ".join(f"{name} is {amount:g} over" for name, amount in priced.excess.items())
+    return content.CandidateRow(
+        candidate.id,
+        candidate.pattern,
+        candidate.level,
+        candidate.scheme,
+        candidate.runtime,
+        status,
+        reason or ("" if status == "chosen" else "slower"),
+        figures,
+        dict(priced.excess),
+    )
+
+
+def _refused(refusal: Refusal) -> content.CandidateRow:
+    candidate = refusal.candidate
+    return content.CandidateRow(
+        candidate.id,
+        candidate.pattern,
+        candidate.level,
+        candidate.scheme,
+        candidate.runtime,
+        refusal.status,
+        refusal.reason,
+    )

@@ -31,7 +31,7 @@ from leanedge.export.c_source.text import C_TYPES, numbers
 from .cores import core_named
 from .elf import read_elf
 from .emulator import EmulationFault, Machine, Memory
-from .timing import count
+from .timing import count, with_stalls
 from .toolchain import compile_c, link
 
 if TYPE_CHECKING:

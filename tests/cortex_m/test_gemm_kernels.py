@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layers import assert_exact, conv, fully_connected, made
-from leanedge.targets.cortex_m.kernels.compact import convolution_int8_compact
+from leanedge.targets.cortex_m.kernels.compact import convolution_int8_compact, convolution_int8_in_ram
 from leanedge.targets.cortex_m.kernels.convolution import convolution_int8, convolution_int16
 from leanedge.targets.cortex_m.kernels.fully_connected import (
     fully_connected_int8,
@@ -19,8 +19,8 @@ from leanedge.targets.cortex_m.kernels.pointwise import pointwise_int8, pointwis
 from leanedge.program.types import Dense
 
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
-POINTWISE = (pointwise_int16, pointwise_int8, convolution_int8_compact)
-CONVOLUTION = (convolution_int16, convolution_int8, convolution_int8_compact)
+POINTWISE = (pointwise_int16, pointwise_int8, convolution_int8_compact, convolution_int8_in_ram)
+CONVOLUTION = (convolution_int16, convolution_int8, convolution_int8_compact, convolution_int8_in_ram)
 FULLY_CONNECTED = (fully_connected_int16, fully_connected_int8, fully_connected_int8_compact)
 
 ACTIVATIONS = st.sampled_from(
@@ -58,7 +58,7 @@ def test_any_pointwise_layer(programs):
 def test_pointwise_of_many_channels(core):
     programs = [conv((3, 3, 70), 24), conv((5, 5, 64), 20), conv((1, 2, 300), 5, activation="none", zero=4)]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, POINTWISE, core, f"p{n}")]
-    assert len(offers) == 9
+    assert len(offers) == 12
     assert_exact(offers, core)
 
 
@@ -126,7 +126,7 @@ def test_first_convolutions_and_strided_ones(core):
         conv((9, 7, 16), 12, strides=(2, 2), activation="none", zero=-17),
     ]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, CONVOLUTION, core, f"c{n}")]
-    assert len(offers) == 12
+    assert len(offers) == 16
     assert_exact(offers, core)
 
 
@@ -159,7 +159,7 @@ def test_fully_connected_of_an_autoencoder(core):
 
 
 def test_all_shapes_share_the_compact_code():
-    programs = [conv((3, 3, 8), 8, spread=0.0), conv((9, 9, 3), 4, kernel=(3, 3), strides=(2, 2), spread=0.0)]
+    programs = [conv((3, 3, 16), 8, spread=0.0), conv((9, 9, 4), 4, kernel=(2, 2), strides=(2, 2), spread=0.0)]
     offers = [made(p, (convolution_int8_compact,), "cortex-m4", f"c{n}")[0] for n, p in enumerate(programs)]
     assert offers[0].source == offers[1].source
     assert len(offers[0].source.splitlines()) < 250

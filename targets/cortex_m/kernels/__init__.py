@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .compact import convolution_int8_compact
+from .compact import convolution_int8_compact, convolution_int8_in_ram
 from .convolution import convolution_int8, convolution_int16
 from .depthwise import depthwise_bytes, depthwise_bytes_strips, depthwise_planes, depthwise_strips
 from .elementwise import sum_int8, sum_int8_tables
@@ -25,6 +25,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     convolution_int16,
     convolution_int8,
     convolution_int8_compact,
+    convolution_int8_in_ram,
     fully_connected_int16,
     fully_connected_int8,
     fully_connected_int8_compact,

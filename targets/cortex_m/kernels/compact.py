@@ -1,8 +1,8 @@
 """One short function for convolutions of any shape: the loops of `gemm`, not written out.
 
 Everything that differs between layers is in a table of twelve words, so that all layers with the same requantization
-share the code. Windows are widened row by row, pairs of activations lie on the stack, and a loop takes four of them at
-a time: r9 points to them, r10 and r11 hold one of each window, r12 and lr two words of 8-bit weights.
+share the code. Windows are widened row by row, pairs of activations lie on the stack, and a loop takes four to eight of
+them at a time: r9 points to them, r10 and r11 hold one of each window, r12 and lr two words of 8-bit weights.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from leanedge.program.weighted import weighted_layer
 
 from ..cores import core_named
 from .assembly import load_words, shared_function
-from .convolution import Band, in_bands, least_lead
-from .copying import COPY_BYTES_SOURCE
-from .gemm import channel_words, packed_weights, split_sums
+from .convolution import Band, in_bands, least_lead, segments
+from .copying import COPY_BYTES, COPY_BYTES_SOURCE
+from .gather import gather
+from .gemm import Pixels, channel_words, packed_weights, split_sums, two_pixel_gemm
 
 if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Layer
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 
     from .gemm import Weights
 
-__all__ = ["convolution_int8_compact"]
+__all__ = ["convolution_int8_compact", "convolution_int8_in_ram"]
 
-_UNROLLED = 4
-"""Pairs of activations that the loop's body takes."""
+_BODIES = (8, 7, 6, 5, 4)
+"""Pairs of activations that the loop's body may take."""
+
+_FEW_PAIRS = 14
+"""Pairs of a window up to which they are written out and still fit a small cache of code."""
+
+_MOST_RAM = 24 * 1024
+"""Bytes of weights up to which they are worth a copy."""
 
 _FRAME = 72
 _INPUT, _STREAM, _OUTPUT, _SECOND, _PAIRS_END, _STREAM_END = (f"[sp, #{at}]" for at in range(0, 24, 4))
@@ -40,6 +47,32 @@ _AT = {name: f"[sp, #{24 + 4 * place}]" for place, name in enumerate(_TABLE)}
 
 def convolution_int8_compact(layer: Layer) -> Kernel | None:
     """conv_2d of any window, and fully_connected of several rows."""
+    numbers = _numbers(layer)
+    return None if numbers is None else _compact(layer, numbers, in_ram=False)
+
+
+def convolution_int8_in_ram(layer: Layer) -> Kernel | None:
+    """The same with the weights copied to scratch first: for flash that makes the core wait at each pair of windows."""
+    numbers = _numbers(layer)
+    if numbers is None or numbers.weights.nbytes > _MOST_RAM:
+        return None
+    band = Band.of(numbers)
+    window = gather(segments(numbers, band.row_bytes))
+    if len(window.pairs) > _FEW_PAIRS or numbers.output_shape[2] > 2000:
+        return _compact(layer, numbers, in_ram=True)
+    weights = packed_weights(numbers, window.pairs, 8)
+    if weights is None:
+        return None
+    columns, depth, (down, across) = numbers.output_shape[1], numbers.input_shape[2], numbers.strides
+    pixels = Pixels(band.rows * columns, columns, across * depth, down * band.row_bytes)
+    lines = two_pixel_gemm(weights, window, pixels, core_named(layer.core).fpu, written_out=False)
+    parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output")
+    note = f"{numbers.weights[0].size} -> {weights.channels} channels, two windows and four channels at a time."
+    function = shared_function("convolution_int8_in_ram", parameters, note, lines)
+    return _kernel("convolution_int8_in_ram", layer, numbers, weights, function, in_ram=True)
+
+
+def _numbers(layer: Layer) -> WeightedLayer | None:
     if layer.operator.kind not in ("conv_2d", "fully_connected") or not core_named(layer.core).dsp:
         return None
     try:
@@ -47,35 +80,63 @@ def convolution_int8_compact(layer: Layer) -> Kernel | None:
     except ValueError:
         return None
     rows, columns = numbers.output_shape[:2]
-    if numbers.weights.shape[-1] != numbers.input_shape[2] or rows * columns < 2:
-        return None
+    return numbers if numbers.weights.shape[-1] == numbers.input_shape[2] and rows * columns > 1 else None
+
+
+def _compact(layer: Layer, numbers: WeightedLayer, in_ram: bool) -> Kernel | None:
     band = Band.of(numbers)
     length, starts = _runs(numbers, band.row_bytes)
     if len({after - before for before, after in itertools.pairwise(starts)}) > 1:
         return None
     pairs = _pairs(length, len(starts))
+    # A body that leaves few pairs empty, and goes round seldom.
+    body = min(_BODIES, key=lambda size: -(-len(pairs) // size) * (12 * size + 3))
+    pairs += [(None, None)] * (-len(pairs) % body)
     weights = packed_weights(numbers, pairs, 8)
     if weights is None or 8 * len(pairs) > 8192:
         return None
-    stream, shape = f"{layer.prefix}_stream", f"{layer.prefix}_shape"
+    shape = f"{layer.prefix}_shape"
     parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "const int32_t *shape")
     note = "Convolution by two windows and four channels at a time; the shape is in a table."
-    product, source = shared_function("convolution_int8_compact", parameters, note, _instructions(weights))
-    call = f"{product}({{input0}}, {stream}, {{output0}}, {shape});"
+    function = shared_function("convolution_int8_compact", parameters, note, _instructions(weights, body))
+    table = Constant(shape, np.array(_table(numbers, band, weights, length, starts), np.int32), ", ".join(_TABLE))
+    name = "convolution_int8_in_ram" if in_ram else "convolution_int8_compact"
+    return _kernel(name, layer, numbers, weights, function, in_ram, table)
+
+
+def _kernel(
+    name: str,
+    layer: Layer,
+    numbers: WeightedLayer,
+    weights: Weights,
+    function: tuple[str, str],
+    in_ram: bool,
+    table: Constant | None = None,
+) -> Kernel:
+    """The kernel around a function of (input, stream, output) and the table, if there is one."""
+    band = Band.of(numbers)
+    stream, more = f"{layer.prefix}_stream", f", {table.name}" if table else ""
+    product, source = function
+    nbytes = weights.stream.nbytes if in_ram else 0
+    read = "(const int32_t *){scratch}" if in_ram else stream
     if band.copied:
-        name = f"{layer.prefix}_convolution"
-        source = COPY_BYTES_SOURCE + source + in_bands(numbers, band, name, product, f", {shape}")
-        call = f"{name}({{input0}}, {stream}, {{output0}}, (int8_t *){{scratch}});"
-    table = _table(numbers, band, weights, length, starts)
+        outer = f"{layer.prefix}_convolution"
+        source += in_bands(numbers, band, outer, product, more)
+        call = f"{outer}({{input0}}, {read}, {{output0}}, (int8_t *){{scratch}} + {nbytes});"
+    else:
+        call = f"{product}({{input0}}, {read}, {{output0}}{more});"
+    if in_ram:
+        copy = f"{COPY_BYTES}((int8_t *){{scratch}}, (const int8_t *){stream}, {nbytes});"
+        call = f"{{{{ {copy} {call} }}}}"
     return Kernel(
-        name="convolution_int8_compact",
+        name=name,
         call=call,
         constants=(
             Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),
-            Constant(shape, np.array(table, np.int32), ", ".join(_TABLE)),
+            *([table] if table else []),
         ),
-        source=source,
-        scratch_bytes=(band.nbytes + 3) // 4 * 4 if band.copied else 0,
+        source=(COPY_BYTES_SOURCE if in_ram or band.copied else "") + source,
+        scratch_bytes=nbytes + ((band.nbytes + 3) // 4 * 4 if band.copied else 0),
         leads=(least_lead(numbers, band),),
     )
 
@@ -89,7 +150,7 @@ def _runs(layer: WeightedLayer, row_bytes: int) -> tuple[int, list[int]]:
 
 
 def _pairs(length: int, runs: int) -> list[tuple[int | None, int | None]]:
-    """Index in the window of each pair's halves; the number of pairs is made whole by empty ones."""
+    """Index in the window of each pair's halves, run by run."""
     pairs: list[tuple[int | None, int | None]] = []
     for start in range(0, runs * length, length):
         whole = length // 4 * 4
@@ -97,7 +158,7 @@ def _pairs(length: int, runs: int) -> list[tuple[int | None, int | None]]:
             pairs += [(k, k + 2), (k + 1, k + 3)]
         for k in range(start + whole, start + length, 2):
             pairs.append((k, k + 1 if k + 1 < start + length else None))
-    return pairs + [(None, None)] * (-len(pairs) % _UNROLLED)
+    return pairs
 
 
 def _table(layer: WeightedLayer, band: Band, weights: Weights, length: int, starts: list[int]) -> list[int]:
@@ -124,7 +185,7 @@ def _table(layer: WeightedLayer, band: Band, weights: Weights, length: int, star
     ]
 
 
-def _instructions(weights: Weights) -> list[str]:
+def _instructions(weights: Weights, body: int) -> list[str]:
     """Of a function of (input, stream, output, shape)."""
     rest = weights.channels % 4
     lines = ["push {r4-r11, lr}", f"ldr r4, [r3, #{4 * _TABLE.index('pairs')}]", "sub sp, sp, r4", f"sub sp, #{_FRAME}"]
@@ -135,9 +196,9 @@ def _instructions(weights: Weights) -> list[str]:
     lines += [f"ldr r5, {_AT['outputs']}", f"str r5, {_SECOND}"]
     lines += ["1:", *_windows(), f"ldr r8, {_STREAM}"]
     if weights.channels >= 4:
-        lines += ["2:", *_group(weights, 4), f"ldr r9, {_STREAM_END}", "cmp r8, r9", "blo.w 2b"]
+        lines += ["2:", *_group(weights, 4, body), f"ldr r9, {_STREAM_END}", "cmp r8, r9", "blo.w 2b"]
     if rest:
-        lines += _group(weights, rest)
+        lines += _group(weights, rest, body)
     lines += [f"ldr r9, {_AT['outputs']}", "add lr, lr, r9", f"str lr, {_OUTPUT}"]
     lines += [f"ldr r9, {_AT['left']}", "subs r9, r9, #2", f"str r9, {_AT['left']}", "bgt.w 1b"]
     return [*lines, f"ldr r4, {_AT['pairs']}", f"add sp, #{_FRAME}", "add sp, sp, r4", "pop {r4-r11, pc}"]
@@ -166,13 +227,13 @@ def _advance(pointer: str) -> list[str]:
     return ["subs r2, r2, #1", "itte eq", f"addeq {pointer}, {pointer}, r4", "moveq r2, r5", f"addne {pointer}, r3"]
 
 
-def _group(weights: Weights, channels: int) -> list[str]:
+def _group(weights: Weights, channels: int, body: int) -> list[str]:
     """Up to four channels of both windows, stored; leaves the output pointer in lr."""
     first, second = [f"r{c}" for c in range(channels)], [f"r{4 + c}" for c in range(channels)]
     words = channel_words(channels, 8)
     lines = [load_words("r8", first), *(f"mov {b}, {a}" for a, b in zip(first, second, strict=True))]
     lines += [f"add r9, sp, #{_FRAME}", "3:"]
-    for _ in range(_UNROLLED):
+    for _ in range(body):
         lines += ["ldm r9!, {r10, r11}", load_words("r8", ["r12", "lr"][: len(words)])]
         for word, register in zip(words, ("r12", "lr"), strict=False):
             for number, channel in enumerate(reversed(word)):

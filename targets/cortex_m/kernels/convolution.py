@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .gemm import WeightBits
 
-__all__ = ["Band", "convolution_int8", "convolution_int16", "in_bands", "least_lead"]
+__all__ = ["Band", "convolution_int8", "convolution_int16", "in_bands", "least_lead", "segments"]
 
 _MOST_PAIRS = 320
 """Pairs of a window that are written out one by one: about 41 bytes of code each."""
@@ -56,7 +56,7 @@ def _convolution(layer: Layer, bits: WeightBits) -> Kernel | None:
     if pointwise or grouped or outputs > 2000 or rows * columns < 2:
         return None
     band = Band.of(numbers)
-    window = gather(_segments(numbers, band.row_bytes))
+    window = gather(segments(numbers, band.row_bytes))
     if len(window.pairs) > _MOST_PAIRS:
         return None
     weights = packed_weights(numbers, window.pairs, bits)
@@ -121,7 +121,7 @@ class Band:
         return max([choices[0], *(choice for choice in choices if choice.nbytes <= _BAND_BYTES)], key=lambda b: b.rows)
 
 
-def _segments(layer: WeightedLayer, row_bytes: int) -> list[tuple[int, int]]:
+def segments(layer: WeightedLayer, row_bytes: int) -> list[tuple[int, int]]:
     """(offset, length) of the runs of bytes that a window consists of."""
     depth, (high, wide) = layer.input_shape[2], layer.kernel
     down, across = layer.dilations

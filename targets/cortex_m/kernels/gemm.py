@@ -161,15 +161,23 @@ class Pixels:
         return self.columns >= self.count or self.row_step == self.columns * self.step
 
 
-def two_pixel_gemm(weights: Weights, window: Gather, pixels: Pixels, fpu: bool) -> list[str]:
-    """Instructions of a function of (input, stream, output), in r0, r1 and r2."""
-    return _TwoPixels(weights, window, pixels, fpu).function()
+def two_pixel_gemm(weights: Weights, window: Gather, pixels: Pixels, fpu: bool, written_out: bool = True) -> list[str]:
+    """Instructions of a function of (input, stream, output), in r0, r1 and r2.
+
+    Args:
+        weights: The layer's.
+        window: How a window is read.
+        pixels: Which windows.
+        fpu: Whether the core has FP registers.
+        written_out: Whether a short loop over groups of channels may be written out; it then takes more code.
+    """
+    return _TwoPixels(weights, window, pixels, fpu, written_out).function()
 
 
 class _TwoPixels:
     """Lives inside `two_pixel_gemm`: the layout of the stack frame, and the parts of the function."""
 
-    def __init__(self, weights: Weights, window: Gather, pixels: Pixels, fpu: bool) -> None:
+    def __init__(self, weights: Weights, window: Gather, pixels: Pixels, fpu: bool, written_out: bool) -> None:
         self.weights, self.window, self.pixels, self.fpu = weights, window, pixels, fpu
         self.kept = min(weights.pairs, _FP_PAIRS) if fpu else 0
         at = 8 * (weights.pairs - self.kept)
@@ -177,7 +185,8 @@ class _TwoPixels:
         self.frame = (at + 28 + 7) // 8 * 8
         self.odd = pixels.count % 2 == 1
         self.groups = weights.channels // 4
-        self.written_out = self.groups <= 1 or self.groups * weights.pairs <= _UNROLLED_STEPS
+        short = written_out and self.groups * weights.pairs <= _UNROLLED_STEPS
+        self.written_out = self.groups <= 1 or short
 
     def function(self) -> list[str]:
         high = "vpush {s16-s31}" if self.fpu and self.kept > 8 else ""

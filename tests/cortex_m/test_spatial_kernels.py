@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from layers import assert_exact, conv, depthwise, made, one_layer, quant
 from leanedge.targets.cortex_m.kernels.depthwise import (
@@ -25,7 +25,10 @@ WINOGRAD = (winograd_4x4, winograd_4x4_lean, winograd_2x2)
 ACTIVATIONS = st.sampled_from(
     [("relu", -128), ("relu", -90), ("none", 5), ("none", -128), ("relu6", -128), ("relu_n1_to_1", 10)]
 )
-QUIET = list(HealthCheck)
+# Every example is a compilation: shrinking would take minutes, and the message says enough.
+TRIES = settings(
+    max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+)
 
 
 def _numbers(draw):
@@ -70,7 +73,7 @@ def winograd_layers(draw):
 
 
 @given(st.lists(depthwise_layers(), min_size=10, max_size=10))
-@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+@TRIES
 def test_any_depthwise_layer(programs):
     offers = [
         (program, kernel)
@@ -120,7 +123,7 @@ def test_depthwise_of_large_windows_takes_about_one_instruction_a_multiplication
 
 
 @given(st.lists(depthwise_layers(), min_size=10, max_size=10))
-@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+@TRIES
 def test_any_depthwise_layer_on_a_core_without_dsp(programs):
     offers = [
         (program, kernel)
@@ -140,7 +143,7 @@ def test_depthwise_without_dsp_takes_six_instructions_a_multiplication():
 
 
 @given(st.lists(winograd_layers(), min_size=6, max_size=6))
-@settings(max_examples=4, deadline=None, suppress_health_check=QUIET)
+@TRIES
 def test_any_convolution_by_winograd(programs):
     offers = [
         (program, kernel)

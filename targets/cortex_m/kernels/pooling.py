@@ -16,7 +16,7 @@ from leanedge.program.fixed_point import quantized_multiplier
 from leanedge.program.types import PoolOptions, ReduceOptions
 from leanedge.program.weighted import output_limits
 
-from .assembly import add_constant, naked_function
+from .assembly import add_constant, shared_function
 
 if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Layer
@@ -74,27 +74,16 @@ def pooling(layer: Layer) -> Kernel | None:
     windows = _windows(layer) if layer.core in _CORES else None
     if windows is None:
         return None
-    p, out = layer.prefix, layer.program.tensors[layer.operator.output]
-    options = layer.operator.options
-    low, high = output_limits(options.activation, out) if isinstance(options, PoolOptions) else (-128, 127)
-    if layer.operator.kind == "max_pool":
-        store = "" if (low, high) == (-128, 127) else _clamp_source(windows, low, high)
-        source = "\n".join([_function(windows, maximum=True), _main_source(windows, f"{p}_maxima(", "to", store)])
-        scratch = 0
-    else:
-        source = "\n".join(
-            [
-                _function(windows, maximum=False),
-                _main_source(windows, f"{p}_sums(", "sums", _result_source(layer, windows)),
-            ]
-        )
-        scratch = 4 * windows.channels
+    maximum = layer.operator.kind == "max_pool"
+    name, function = _function(windows, maximum=maximum)
+    finish = _clamp_source(layer, windows) if maximum else _result_source(layer, windows)
+    main = _main_source(windows, name, "to" if maximum else "sums", finish)
     return Kernel(
         name=f"{layer.operator.kind}_four_channels",
-        call=f"{p}_pool({{input0}}, {{output0}}, {{scratch}});",
-        source=source,
-        library=("leanedge_fixed_point.h",) if "leanedge_" in source else (),
-        scratch_bytes=scratch,
+        call=f"{layer.prefix}_pool({{input0}}, {{output0}}, {{scratch}});",
+        source=f"{function}\n{main}",
+        library=("leanedge_fixed_point.h",) if "leanedge_" in finish else (),
+        scratch_bytes=0 if maximum else 4 * windows.channels,
         leads=(windows.lead,),
     )
 
@@ -119,8 +108,8 @@ def _windows(layer: Layer) -> _Windows | None:
     return _Windows(layer.prefix, width, channels, options.kernel, options.strides, outputs)
 
 
-def _function(windows: _Windows, *, maximum: bool) -> str:
-    """Goes over one window for groups of four channels."""
+def _function(windows: _Windows, *, maximum: bool) -> tuple[str, str]:
+    """(name, source): goes over one window for groups of four channels."""
     runs, length = windows.runs
     channels = windows.channels
     split = not maximum and runs * length > _LANE
@@ -143,7 +132,7 @@ def _function(windows: _Windows, *, maximum: bool) -> str:
     what, target = ("maxima", "int8_t *output") if maximum else ("sums", "int32_t *sums")
     note = f"The {what} of a window of {windows.kernel[0]} x {windows.kernel[1]} pixels, four channels at a time."
     parameters = ["const int8_t *pixel", target, "int32_t fours"]
-    return naked_function(f"{windows.prefix}_{what}", parameters, note, lines)
+    return shared_function(f"window_{what}", parameters, note, lines)
 
 
 def _segment(pixels: int, channels: int, *, maximum: bool) -> list[str]:
@@ -180,10 +169,10 @@ def _main_source(windows: _Windows, call: str, target: str, store: str) -> str:
     rows, columns = windows.outputs
     down, across = windows.strides
     whole = channels // 4
-    calls = f"{call}pixel, {target}, {whole});"
+    calls = f"{call}(pixel, {target}, {whole});"
     if channels % 4:
         # The last four channels overlap those before; what is computed again is the same.
-        calls += f"\n            {call}pixel + {channels - 4}, {target} + {channels - 4}, 1);"
+        calls += f"\n            {call}(pixel + {channels - 4}, {target} + {channels - 4}, 1);"
     sums = "\n    int32_t *const sums = scratch;" if target == "sums" else "\n    (void)scratch;"
     return f"""static void {p}_pool(const int8_t *input, int8_t *output, void *scratch)
 {{{sums}
@@ -198,7 +187,12 @@ def _main_source(windows: _Windows, call: str, target: str, store: str) -> str:
 """
 
 
-def _clamp_source(windows: _Windows, low: int, high: int) -> str:
+def _clamp_source(layer: Layer, windows: _Windows) -> str:
+    """The fused activation of max_pool."""
+    assert isinstance(layer.operator.options, PoolOptions)
+    low, high = output_limits(layer.operator.options.activation, layer.program.tensors[layer.operator.output])
+    if (low, high) == (-128, 127):
+        return ""
     return f"""
             for (int32_t i = 0; i < {windows.channels}; ++i)
                 to[i] = (int8_t)leanedge_clamp(to[i], {low}, {high});"""

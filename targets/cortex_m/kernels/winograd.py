@@ -23,11 +23,11 @@ import numpy as np
 from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
-from .assembly import add_constant, move_constant, naked_function
+from .assembly import add_constant, move_constant, shared_function
 from .requantize import requantization, sum_range
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from leanedge.export.c_source.kernel import Layer
     from leanedge.program.weighted import WeightedLayer
@@ -346,7 +346,7 @@ def _far_load(register: str, base: str, offset: int, spare: str) -> list[str]:
     return [*add_constant(spare, base, offset & ~4095, spare), f"ldr {register}, [{spare}, #{offset & 4095}]"]
 
 
-def _transform_function(plan: _Plan) -> str:
+def _transform_function(plan: _Plan) -> tuple[str, str]:
     """Input transformation of one tile, four channels at a time."""
     scheme, size, depth = plan.scheme, plan.scheme.size, plan.inputs
     registers = [f"r{1 + n}" for n in range(size)]
@@ -377,10 +377,10 @@ def _transform_function(plan: _Plan) -> str:
         "Input transformation of one tile, two channels a word: down the columns into the stack, then along the rows.\n"
         "r0 patch, r12 where the values go, r1 on a column or row, lr 0x00800080 or the stack."
     )
-    return naked_function(f"{plan.prefix}_transform", ["const int8_t *patch", "int32_t *values"], note, lines)
+    return shared_function("winograd_transform", ["const int8_t *patch", "int32_t *values"], note, lines)
 
 
-def _multiply_function(plan: _Plan) -> str:
+def _multiply_function(plan: _Plan) -> tuple[str, str]:
     """Products of two tiles with a group's weights, summed over the channels, one position after the other."""
     pairs = plan.inputs // 2
     in_registers = min(pairs, 16)
@@ -424,10 +424,10 @@ def _multiply_function(plan: _Plan) -> str:
         "r0-r3 sums of the first tile, r4-r7 of the second, r8 biases and weights, s0-s31 and the stack the values."
     )
     parameters = ["const int32_t *values", "const int32_t *weights", "int32_t *sums", "int32_t fours"]
-    return naked_function(f"{plan.prefix}_multiply", parameters, note, lines)
+    return shared_function("winograd_multiply", parameters, note, lines)
 
 
-def _output_function(plan: _Plan) -> str:
+def _output_function(plan: _Plan) -> tuple[str, str]:
     """Output transformation and requantization of one tile, one channel after the other."""
     scheme, size, tile = plan.scheme, plan.scheme.size, plan.scheme.tile
     registers = [f"r{1 + n}" for n in range(size)]
@@ -471,7 +471,7 @@ def _output_function(plan: _Plan) -> str:
         "r0 sums, then output; r12 the channel's constants; r1 on a row or column."
     )
     parameters = ["const int32_t *sums", "const int32_t *channels", "int8_t *output", "int32_t count"]
-    return naked_function(f"{plan.prefix}_output", parameters, note, lines)
+    return shared_function("winograd_output", parameters, note, lines)
 
 
 def _unscale(plan: _Plan, results: Sequence[str], ks: Sequence[int]) -> list[str]:
@@ -492,26 +492,32 @@ def _unscale(plan: _Plan, results: Sequence[str], ks: Sequence[int]) -> list[str
     return lines
 
 
-def _copy_function(plan: _Plan) -> str:
+def _copy_function() -> tuple[str, str]:
     """Copies words that need not be aligned where they come from."""
     lines = ["push {r4-r9, lr}", "subs r2, r2, #8", "blt 2f", "1:"]
     lines += [f"ldr {r}, [r0], #4" for r in ("r3", "r4", "r5", "r6", "r7", "r8", "r9", "r12")]
     lines += ["stm r1!, {r3-r9, r12}", "subs r2, r2, #8", "bge 1b", "2:", "adds r2, r2, #8", "beq 4f", "3:"]
     lines += ["ldr r3, [r0], #4", "str r3, [r1], #4", "subs r2, r2, #1", "bne 3b", "4:", "pop {r4-r9, pc}"]
     parameters = ["const int8_t *from", "int8_t *to", "int32_t words"]
-    return naked_function(f"{plan.prefix}_copy", parameters, "Copies words.", lines)
+    return shared_function("copy_words", parameters, "Copies words.", lines)
 
 
 # --- C ----------------------------------------------------------------------------------------------------------------
 
 
 def _source(plan: _Plan) -> str:
-    parts = [_transform_function(plan), _multiply_function(plan), _output_function(plan)]
-    parts += [_copy_function(plan)] if plan.layer.input_shape[2] == plan.inputs else []
-    return "\n".join([*parts, _patch_source(plan), _main_source(plan)])
+    made = {
+        "transform": _transform_function(plan),
+        "multiply": _multiply_function(plan),
+        "output": _output_function(plan),
+    }
+    if plan.layer.input_shape[2] == plan.inputs:
+        made["copy"] = _copy_function()
+    names = {what: name for what, (name, _) in made.items()}
+    return "\n".join([*(source for _, source in made.values()), _patch_source(plan, names), _main_source(plan, names)])
 
 
-def _patch_source(plan: _Plan) -> str:
+def _patch_source(plan: _Plan, names: Mapping[str, str]) -> str:
     """What two tiles see, with padding, into scratch."""
     p, depth = plan.prefix, plan.layer.input_shape[2]
     height, width, _ = plan.layer.input_shape
@@ -527,7 +533,7 @@ def _patch_source(plan: _Plan) -> str:
         if (row + i >= 0 && row + i < {height}) {{
             const int32_t from = first < 0 ? 0 : first, until = end > {width} ? {width} : end;
             if (from < until)
-                {p}_copy(input + ((row + i) * {width} + from) * {depth}, to + (from - first) * {depth},
+                {names["copy"]}(input + ((row + i) * {width} + from) * {depth}, to + (from - first) * {depth},
                     (until - from) * {depth // 4});
         }}"""
     else:
@@ -550,7 +556,7 @@ static void {p}_patch(const int8_t *input, int8_t *patch, int32_t row, int32_t f
 """
 
 
-def _main_source(plan: _Plan) -> str:
+def _main_source(plan: _Plan, names: Mapping[str, str]) -> str:
     p, tile, outputs = plan.prefix, plan.scheme.tile, plan.outputs
     rows, columns, _ = plan.layer.output_shape
     top, _, left, _ = plan.layer.pads
@@ -584,15 +590,15 @@ static void {p}_winograd(const int8_t *input, int8_t *output, void *scratch)
     for (int32_t row = 0; row < {rows}; row += {tile}) {{
         for (int32_t column = 0; column < {columns}; column += {2 * tile}) {{
             {p}_patch(input, patch, row - {top}, column - {left});
-            {p}_transform(patch, values);
-            {p}_transform(patch + {tile * plan.inputs}, values + 1);
+            {names["transform"]}(patch, values);
+            {names["transform"]}(patch + {tile * plan.inputs}, values + 1);
             for (int32_t group = 0; group < {outputs}; group += {plan.group}) {{
                 const int32_t count = {count};
                 int8_t *to = {target} + group;
-                {p}_multiply(values, {p}_weights + group * {group_words}, sums, (count + 3) / 4);
-                {p}_output(sums, {p}_channels + group * {channel_words}, to, count);
+                {names["multiply"]}(values, {p}_weights + group * {group_words}, sums, (count + 3) / 4);
+                {names["output"]}(sums, {p}_channels + group * {channel_words}, to, count);
                 if ({second})
-                    {p}_output(sums + 4, {p}_channels + group * {channel_words}, to + {tile * outputs}, count);
+                    {names["output"]}(sums + 4, {p}_channels + group * {channel_words}, to + {tile * outputs}, count);
             }}{store}
         }}
     }}

@@ -22,6 +22,8 @@ from .rows import MOST_BLOCKS, WEIGHTS, products_of, row_function
 from .view import View
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from leanedge.export.c_source.kernel import Layer
     from leanedge.program.weighted import WeightedLayer
 
@@ -155,20 +157,19 @@ def _constants(plan: Plan, numbers: WeightedLayer) -> Constant:
 
 
 def _source(plan: Plan) -> str:
-    p = plan.prefix
-    parts = gather_functions(plan)
+    parts, names = gather_functions(plan), {"rows": "", "last": ""}
     if plan.groups:
-        parts.append(row_function(plan, f"{p}_rows", plan.rows_at_once, plan.columns_at_once, many=True))
+        names["rows"], source = row_function(plan, plan.rows_at_once, plan.columns_at_once, many=True)
+        parts.append(source)
     if plan.rest:
-        parts.append(row_function(plan, f"{p}_last_rows", plan.rest, 4 if plan.rest == 1 else 1, many=False))
-    parts.append(_main_source(plan))
-    return "\n".join(parts)
+        names["last"], source = row_function(plan, plan.rest, 4 if plan.rest == 1 else 1, many=False)
+        parts.append(source)
+    return "\n".join([*parts, _main_source(plan, names)])
 
 
-def _main_source(plan: Plan) -> str:
+def _main_source(plan: Plan, names: Mapping[str, str]) -> str:
     p, view = plan.prefix, plan.view
     lanes, words = plan.lanes, plan.plane_words
-    row_words = len(plan.words.halves) + 1 + plan.requantization.words.shape[1]
     after = view.left + plan.gathered
     body = [
         f"    for (int32_t row = 0; row < {lanes * plan.plane_rows}; ++row)\n"
@@ -189,7 +190,7 @@ def _main_source(plan: Plan) -> str:
     body.append("        const int8_t *image = input + first;")
     if plan.strip is None:
         body.append(f"        {p}_gather(image, planes, 0, {plan.plane_rows});")
-        body.append(_channels_source(plan, row_words, "8", "0", str(plan.groups), rest=True))
+        body.append(_channels_source(plan, names, "8", "0", str(plan.groups), rest=True))
     else:
         last = plan.groups % plan.strip or plan.strip
         body.append(
@@ -198,7 +199,7 @@ def _main_source(plan: Plan) -> str:
             f"            const int32_t groups = {plan.groups} - done < {plan.strip} ? {last} : {plan.strip};\n"
             f"            {p}_gather(image, planes + {plan.overlap * plan.width}, "
             f"done * {plan.step} + {plan.overlap}, groups * {plan.step});\n"
-            + _channels_source(plan, row_words, "12", f"done * {plan.rows_at_once * view.out_row_bytes}", "groups")
+            + _channels_source(plan, names, "12", f"done * {plan.rows_at_once * view.out_row_bytes}", "groups")
             + (
                 f"\n            for (int32_t plane = 0; plane < {lanes}; ++plane) {{\n"
                 f"                int32_t *to = planes + plane * {words};\n"
@@ -218,7 +219,7 @@ def _main_source(plan: Plan) -> str:
                     f"        {p}_gather(image, planes + {plan.overlap * plan.width}, "
                     f"{plan.groups * plan.step + plan.overlap}, {more});"
                 )
-            body.append(_channels_source(plan, row_words, "8", "0", "0", rest=True))
+            body.append(_channels_source(plan, names, "8", "0", "0", rest=True))
     body.append("    }")
     inner = "\n".join(body)
     return f"""/* Depthwise convolution over planes of pairs of rows; channels at a time: {lanes}. */
@@ -231,21 +232,30 @@ static void {p}_depthwise(const int8_t *input, int8_t *output, void *scratch)
 
 
 def _channels_source(
-    plan: Plan, row_words: int, indent: str, out_offset: str, groups: str, *, rest: bool = False
+    plan: Plan,
+    names: Mapping[str, str],
+    indent: str,
+    out_offset: str,
+    groups: str,
+    *,
+    rest: bool = False,
 ) -> str:
     """The loop over the channels of a group."""
     p, view = plan.prefix, plan.view
+    row_words = len(plan.words.halves) + 1 + plan.requantization.words.shape[1]
     space = " " * int(indent)
     row = 0 if plan.strip is not None else plan.groups * plan.step
     calls = []
     outputs = "channel" if plan.multiplier == 1 else "out"
     if groups != "0":
         offset = "" if out_offset == "0" else f" + {out_offset}"
-        calls.append(f"{p}_rows(plane, {p}_channels + {outputs} * {row_words}, output + {outputs}{offset}, {groups});")
+        calls.append(
+            f"{names['rows']}(plane, {p}_channels + {outputs} * {row_words}, output + {outputs}{offset}, {groups});"
+        )
     if rest and plan.rest:
         behind = plan.groups * plan.rows_at_once * view.out_row_bytes
         calls.append(
-            f"{p}_last_rows(plane + {row * plan.width}, {p}_channels + {outputs} * {row_words}, "
+            f"{names['last']}(plane + {row * plan.width}, {p}_channels + {outputs} * {row_words}, "
             f"output + {outputs} + {behind});"
         )
     lines = ["for (int32_t channel = group; channel < end; ++channel) {"]

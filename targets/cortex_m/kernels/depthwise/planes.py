@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..assembly import add_constant, move_constant, naked_function
+from ..assembly import add_constant, move_constant, shared_function
 from .plan import GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .plan import Plan
 
@@ -18,15 +18,15 @@ __all__ = ["gather_functions"]
 def gather_functions(plan: Plan) -> list[str]:
     """``<prefix>_gather`` and what it calls."""
     kinds = {plan.kind_of_pair(pair) for pair in range(plan.pairs_of(plan.view.out_rows))}
-    functions = [
-        _gather_function(plan, f"{plan.prefix}_gather_{kind}", kind)
-        for kind in ("both", "high", "low")
-        if kind in kinds
-    ]
-    return [*functions, _gather_source(plan, kinds)]
+    made: dict[str, tuple[str, str]] = {}
+    for kind in ("both", "high", "low"):
+        if kind in kinds:
+            made[kind] = _gather_function(plan, kind)
+    names = {kind: name for kind, (name, _) in made.items()}
+    return [*(source for _, source in made.values()), _gather_source(plan, kinds, names)]
 
 
-def _gather_function(plan: Plan, name: str, kind: str) -> str:
+def _gather_function(plan: Plan, kind: str) -> tuple[str, str]:
     """Spreads pairs of rows of the image over the planes of a group of channels."""
     view = plan.view
     pointers = {"both": ("r0", "r1"), "low": ("r0",), "high": ("r1",)}[kind]
@@ -60,7 +60,7 @@ def _gather_function(plan: Plan, name: str, kind: str) -> str:
     what = {"both": "`pairs` pairs of rows", "low": "The last row over padding", "high": "The first row under padding"}
     note = f"{what[kind]} into {plan.lanes} plane{'s' if plan.lanes > 1 else ''} of {plan.plane_words} words."
     parameters = ["const int8_t *row", "int32_t *planes"] + ["int32_t pairs"] * (kind == "both")
-    return naked_function(name, parameters, note, lines)
+    return shared_function(f"gather_{kind}", parameters, note, lines)
 
 
 def _pad_bytes(plan: Plan) -> int:
@@ -106,7 +106,7 @@ def _gather_columns(plan: Plan, pointers: Sequence[str], planes: Sequence[str], 
     return lines
 
 
-def _gather_source(plan: Plan, kinds: set[str]) -> str:
+def _gather_source(plan: Plan, kinds: set[str], names: Mapping[str, str]) -> str:
     """The C function that goes through pairs of rows, padding included."""
     p, view = plan.prefix, plan.view
     cases = []
@@ -115,16 +115,16 @@ def _gather_source(plan: Plan, kinds: set[str]) -> str:
             f"(row >= 0 && row + 1 < {view.rows}) {{\n"
             f"            done = ({view.rows} - row) / 2;\n"
             f"            done = done < count ? done : count;\n"
-            f"            {p}_gather_both(image + row * {view.row_bytes}, planes + {view.left}, done);\n"
+            f"            {names['both']}(image + row * {view.row_bytes}, planes + {view.left}, done);\n"
             "        }"
         )
     if "high" in kinds:
-        cases.append(f"(row == -1) {{\n            {p}_gather_high(image, planes + {view.left});\n        }}")
+        cases.append(f"(row == -1) {{\n            {names['high']}(image, planes + {view.left});\n        }}")
     if "low" in kinds:
         last = view.rows - 1
         cases.append(
             f"(row == {last}) {{\n"
-            f"            {p}_gather_low(image + {last * view.row_bytes}, planes + {view.left});\n        }}"
+            f"            {names['low']}(image + {last * view.row_bytes}, planes + {view.left});\n        }}"
         )
     if "none" in kinds:
         cases.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..assembly import add_constant, naked_function
+from ..assembly import add_constant, load_words, shared_function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ _FAR_PAIR = 1020
 _BIAS, _ROUNDING, _ROWS_LEFT, _SAVED, _BLOCKS_LEFT, _FRAME = 0, 4, 20, 24, 40, 48
 
 
-def row_function(plan: Plan, name: str, rows: int, columns: int, *, many: bool) -> str:
-    """Computes groups of output rows of one channel from its plane."""
+def row_function(plan: Plan, rows: int, columns: int, *, many: bool) -> tuple[str, str]:
+    """(name, source): computes output rows of one channel from its plane; groups of rows where `many`."""
     view = plan.view
     words = plan.requantization.words.shape[1]
     held = len(plan.words.halves)
@@ -48,7 +48,7 @@ def row_function(plan: Plan, name: str, rows: int, columns: int, *, many: bool) 
     lines += ["ldr r9, [r1], #4", f"mov {bias}, r9" if bias else f"str r9, [sp, #{_BIAS}]"]
     for number in range(words):
         lines += ["ldr r9, [r1], #4", f"str r9, [sp, #{_ROUNDING + 4 * number}]"]
-    lines.append("mov r3, r1" if plan.streamed else f"ldm r1, {{{', '.join(WEIGHTS[:held])}}}")
+    lines.append("mov r3, r1" if plan.streamed else load_words("r1", WEIGHTS[:held]))
     if _spare_registers(plan)[2:]:
         lines += [f"str r3, [sp, #{_SAVED + 8}]"]
     lines += ["1:"] if many else []
@@ -83,7 +83,7 @@ def row_function(plan: Plan, name: str, rows: int, columns: int, *, many: bool) 
         f"{where}, {_SUMS[0]}-{_SUMS[-1]} sums, r0 plane, r2 output, r1 and lr pairs of rows."
     )
     parameters = ["const int32_t *pairs", "const int32_t *channel", "int8_t *output"] + ["int32_t groups"] * many
-    return naked_function(name, parameters, note, lines)
+    return shared_function("depthwise_rows", parameters, note, lines)
 
 
 def _unrolled(blocks: int, most: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
-from ..assembly import naked_function
+from ..assembly import shared_function
 from ..requantize_v6m import ShortRequantization, short_requantization
 from .view import View
 
@@ -130,11 +130,12 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
     channels = numbers.input_shape[2]
     multiplier = numbers.output_shape[2] // channels
     plan = _Plan(layer.prefix, view, channels, multiplier, numbers.input_zero, rounding, strip or view.out_rows)
+    rows, rows_source = _row_function(plan)
     return Kernel(
         name="depthwise_bytes" if strip is None else "depthwise_bytes_strips",
         call=f"{layer.prefix}_depthwise({{input0}}, {{output0}}, {{scratch}});",
         constants=(_constants(plan, numbers),),
-        source="\n".join([_row_function(plan), _gather_source(plan), _main_source(plan)]),
+        source="\n".join([rows_source, _gather_source(plan), _main_source(plan, rows)]),
         scratch_bytes=_GROUP * plan.width * plan.height,
         leads=(0 if _runs_in_place(plan) else None,),
         exact=True,
@@ -190,8 +191,8 @@ def _constant(register: str, number: int) -> list[str]:
     ]
 
 
-def _row_function(plan: _Plan) -> str:
-    """Computes rows of one channel from its plane."""
+def _row_function(plan: _Plan) -> tuple[str, str]:
+    """(name, source): computes rows of one channel from its plane."""
     view, words = plan.view, plan.requantization.words.shape[1]
     taps = plan.kernel[0] * plan.kernel[1]
     # On the stack: the weights, then the bias, what requantizes, rows to do, blocks to do.
@@ -240,7 +241,7 @@ def _row_function(plan: _Plan) -> str:
         "r0 plane, r4-r7 sums, r8 output, r9 a column of it, r11 a row of the plane."
     )
     parameters = ["const uint8_t *pixels", "const int32_t *channel", "int8_t *output", "int32_t rows"]
-    return naked_function(f"{plan.prefix}_rows", parameters, note, lines)
+    return shared_function("depthwise_byte_rows", parameters, note, lines)
 
 
 def _block(plan: _Plan, columns: int) -> list[str]:
@@ -302,7 +303,7 @@ static void {p}_gather(const int8_t *image, uint32_t *plane, int32_t row, int32_
 """
 
 
-def _main_source(plan: _Plan) -> str:
+def _main_source(plan: _Plan, compute_rows: str) -> str:
     p, view = plan.prefix, plan.view
     last = max(plan.channels - _GROUP, 0)
     after = view.left + plan.gathered
@@ -319,7 +320,7 @@ def _main_source(plan: _Plan) -> str:
     step = view.stride[0]
     compute = f"""for (int32_t channel = group; channel < first + {_GROUP} && channel < {plan.channels}; ++channel)
                 for (int32_t out = channel * {plan.multiplier}; out < (channel + 1) * {plan.multiplier}; ++out)
-                    {p}_rows((const uint8_t *)plane + (channel - first), {p}_channels + out * {plan.record_words},
+                    {compute_rows}((const uint8_t *)plane + (channel - first), {p}_channels + out * {plan.record_words},
                         output + out + done * {view.out_row_bytes}, rows);"""
     if strips == 1:
         body = f"""        const int32_t done = 0, rows = {view.out_rows};

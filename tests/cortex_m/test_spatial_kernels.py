@@ -93,6 +93,7 @@ def test_depthwise_of_usual_shapes(core):
         depthwise((30, 1, 8), kernel=(3, 1), pads=(0, 0, 0, 0), activation="none", zero=-3),
         depthwise((9, 8, 3), multiplier=3),
         depthwise((3, 40, 110)),
+        depthwise((5, 5, 4), kernel=(1, 1)),
         depthwise((24, 1, 8), kernel=(10, 1), pads=(0, 0, 0, 0), activation="none", zero=11),
         depthwise((49, 40, 1), kernel=(10, 8), strides=(2, 2), multiplier=4),
     ]

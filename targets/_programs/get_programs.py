@@ -1,7 +1,7 @@
 """Gets the programs that emulation needs, without root rights: ``python -m leanedge.targets._programs.get_programs``.
 
 ``--check`` only says what is there. Names limit it to some; without names all are got. One line for each; exit code 5
-when one is missing and can't be had (what not every machine can have is optional). Only the standard library is needed.
+when one is missing and can't be had (what not every machine can have is optional).
 """
 
 from __future__ import annotations

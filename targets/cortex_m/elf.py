@@ -57,6 +57,13 @@ class Elf:
     symbols: Mapping[str, int]
     functions: tuple[Function, ...]
 
+    def read(self, address: int, nbytes: int) -> bytes:
+        """Loaded bytes; fewer where what is loaded ends."""
+        for segment in self.segments:
+            if segment.address <= address < segment.address + len(segment.data):
+                return segment.data[address - segment.address :][:nbytes]
+        return b""
+
     def function_at(self, address: int) -> str:
         """The function that holds the address, or ``no function``."""
         for function in self.functions:

@@ -185,7 +185,7 @@ def build_image(sources: ModelSources, core: str, memory: MemoryMap, compiler: C
         compile_c(files, sources.include, target, compiler, folder / "image.o")
         boundless = MemoryMap(memory.flash_address, 1 << 28, memory.ram_address, 1 << 28)
         data = _link(link_script(boundless, 8), folder, core, compiler)
-        stack_bytes = _worst_stack(data)
+        stack_bytes = worst_case_stack(read_elf(data), "Reset_Handler")
         reserved = -(-(stack_bytes + _FRAME_BYTES[target.fpu]) // 8) * 8
         data = _link(link_script(boundless, reserved), folder, core, compiler)
         elf = read_elf(data)
@@ -217,18 +217,6 @@ def _sizes(elf: Elf, memory: MemoryMap) -> tuple[int, int]:
     """(flash, RAM) in bytes, each from the beginning of its memory to the end of what is in it."""
     flash = max(segment.address + len(segment.data) for segment in elf.segments) - memory.flash_address
     return flash, elf.symbols["leanedge_bss_end"] - memory.ram_address
-
-
-def _worst_stack(data: bytes) -> int:
-    elf = read_elf(data)
-
-    def read(address: int, nbytes: int) -> bytes:
-        for segment in elf.segments:
-            if segment.address <= address < segment.address + len(segment.data):
-                return segment.data[address - segment.address :][:nbytes]
-        return b""
-
-    return worst_case_stack(elf, read, "Reset_Handler")
 
 
 def _main(sources: ModelSources) -> str:

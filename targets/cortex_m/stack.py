@@ -39,12 +39,11 @@ class _Function:
     calls: Mapping[int, int]
 
 
-def worst_case_stack(elf: Elf, read: Callable[[int, int], bytes], entry: str) -> int:
+def worst_case_stack(elf: Elf, entry: str) -> int:
     """Most bytes of stack below its initial value that `entry` and all that it calls can use.
 
     Args:
         elf: The linked program.
-        read: ``(address, nbytes) -> bytes`` of the code.
         entry: Name of the function that is called first.
 
     Raises:
@@ -58,7 +57,7 @@ def worst_case_stack(elf: Elf, read: Callable[[int, int], bytes], entry: str) ->
             chain = " -> ".join(names.get(at, hex(at)) for at in (*callers, address))
             raise UnprovableStack(f"recursion: {chain}")
         if address not in functions:
-            functions[address] = _read_function(address, read, names.get(address, hex(address)), set(names))
+            functions[address] = _read_function(address, elf.read, names.get(address, hex(address)), set(names))
         function = functions[address]
         below = [at + depth_of(callee, (*callers, address)) for callee, at in function.calls.items()]
         return max([function.deepest, *below])

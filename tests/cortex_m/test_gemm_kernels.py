@@ -159,10 +159,10 @@ def test_fully_connected_of_an_autoencoder(core):
 
 
 def test_all_shapes_share_the_compact_code():
-    programs = [conv((3, 3, 16), 8, spread=0.0), conv((9, 9, 4), 4, kernel=(2, 2), strides=(2, 2), spread=0.0)]
+    programs = [conv((3, 3, 16), 8, spread=0.0), conv((5, 4, 16), 12, strides=(2, 1), spread=0.0)]
     offers = [made(p, (convolution_int8_compact,), "cortex-m4", f"c{n}")[0] for n, p in enumerate(programs)]
     assert offers[0].source == offers[1].source
-    assert len(offers[0].source.splitlines()) < 250
+    assert len(offers[0].source.splitlines()) < 300
 
 
 def test_layers_of_one_shape_share_their_code():

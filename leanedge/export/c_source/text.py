@@ -35,7 +35,8 @@ _WIDTH = 112
 
 _RESERVED = (
     "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef "
-    "stdint stdio stdlib string tgmath time wchar wctype main leanedge_kernels leanedge_fixed_point leanedge_pairs"
+    "stdint stdio stdlib string tgmath time wchar wctype main leanedge_kernels leanedge_fixed_point leanedge_pairs "
+    "leanedge_dots"
 )
 """Names of C's own headers and of files that stand beside a model's."""
 

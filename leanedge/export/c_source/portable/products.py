@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_batch_matmul", "make_fully_connected"]
 
+_BLOCK = 4
+"""Outputs that fully_connected computes before it writes any."""
+
 
 def make_fully_connected(layer: Layer) -> Kernel | None:
     """fully_connected with constant weights; None for other types or sums that 32 bits may not hold."""
@@ -50,6 +53,10 @@ def make_fully_connected(layer: Layer) -> Kernel | None:
         "high": numbers.high,
     }
     first = np.repeat(np.arange(rows) * depth, outputs)
+    # Outputs are computed four at a time, and those that are left one by one.
+    whole = outputs // _BLOCK * _BLOCK
+    within = np.append(np.arange(_BLOCK, whole + 1, _BLOCK), np.arange(whole, outputs) + 1)
+    ends = (np.arange(rows)[:, None] * outputs + within[None, :]).ravel()
     return portable(
         layer,
         "leanedge_fully_connected_int8",
@@ -57,7 +64,7 @@ def make_fully_connected(layer: Layer) -> Kernel | None:
         fields,
         ("fully_connected_int8.c",),
         constants=constants,
-        leads=(sequential_lead(first, rows * depth),),
+        leads=(sequential_lead(first, rows * depth, ends=ends),),
     )
 
 

@@ -18,7 +18,7 @@ from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
 from ..cores import core_named
-from .assembly import naked_function
+from .assembly import shared_function
 from .thumb1_requantize import distance_requantization
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ Array = np.ndarray[Any, Any]
 _WINDOWS = 5
 _BODY = 24
 """Inputs that the loop's body takes; a multiple of eight."""
+
+_NOT_UNROLLED = '_Pragma("GCC unroll 1")'
+"""For loops beside which the product takes most of the time; compilers would spend kilobytes on them."""
 
 _FRAME = 24
 _COLUMNS, _WORDS, _OUTPUT, _END, _DROP = (f"[sp, #{at}]" for at in range(0, 20, 4))
@@ -54,12 +57,12 @@ def five_windows(layer: Layer) -> Kernel | None:
     name, columns_bytes = layer.prefix, 4 * _WINDOWS * (depth + 1)
     parameters = ("const int32_t *columns", "const uint8_t *weights", "const int32_t *words", "int8_t *output")
     note = f"Five windows of {depth} inputs -> {outputs} channels."
+    function, source = shared_function("five_windows", parameters, note, _five(found, depth + 1, outputs))
     return Kernel(
         name="five_windows",
         call=f"{name}_windows({{input0}}, {{output0}}, {{scratch}});",
         constants=_constants(layer, weights, words),
-        source=naked_function(f"{name}_five", parameters, note, _five(found, depth + 1, outputs))
-        + _gathering(numbers, name),
+        source=source + _gathering(numbers, name, function),
         scratch_bytes=columns_bytes + (outputs * _WINDOWS + 3) // 4 * 4 * bool(count % _WINDOWS),
         leads=(_lead(numbers),),
     )
@@ -82,12 +85,12 @@ def one_window(layer: Layer) -> Kernel | None:
     name = layer.prefix
     parameters = ("const int32_t *columns", "const uint8_t *weights", "const int32_t *words", "int8_t *output")
     note = f"{depth} inputs -> {outputs} channels."
-    source = naked_function(f"{name}_one", parameters, note, _one(found, depth + 1, outputs))
+    function, source = shared_function("one_window", parameters, note, _one(found, depth + 1, outputs))
     source += (
         f"static void {name}_window(const int8_t *input, int8_t *output, int32_t *columns)\n{{\n"
-        f"    int32_t sum = 0;\n    for (int32_t k = 0; k < {depth}; k++) {{\n"
+        f"    int32_t sum = 0;\n    {_NOT_UNROLLED}\n    for (int32_t k = 0; k < {depth}; k++) {{\n"
         f"        columns[k] = input[k];\n        sum -= input[k];\n    }}\n    columns[{depth}] = sum;\n"
-        f"    {name}_one(columns, {name}_weights, {name}_words, output);\n}}\n"
+        f"    {function}(columns, {name}_weights, {name}_words, output);\n}}\n"
     )
     return Kernel(
         name="one_window",
@@ -124,7 +127,7 @@ def _constants(layer: Layer, weights: Array, words: Array) -> tuple[Constant, ..
     )
 
 
-def _gathering(layer: WeightedLayer, name: str) -> str:
+def _gathering(layer: WeightedLayer, name: str, function: str) -> str:
     """C that widens five windows and has them multiplied; results of windows beyond the last go to scratch."""
     height, width, depth = layer.input_shape
     rows, columns, outputs = layer.output_shape
@@ -142,13 +145,16 @@ def _gathering(layer: WeightedLayer, name: str) -> str:
         f"    const int32_t first = window / {columns} * {down} - {top};",
         f"    const int32_t start = window % {columns} * {across} - {left};",
         "    int32_t sum = 0;",
+        f"    {_NOT_UNROLLED}",
         f"    for (int32_t row = 0; row < {high}; row++) {{",
         f"        const int32_t y = first + row * {below};",
+        f"        {_NOT_UNROLLED}",
         f"        for (int32_t tap = 0; tap < {taps}; tap++) {{",
         f"            const int32_t x = start + tap * {beside};",
     ]
     inner = [
         f"const int8_t *from = {source};",
+        _NOT_UNROLLED,
         f"for (int32_t c = 0; c < {run}; c++) {{",
         "    const int32_t value = from[c];",
         "    *column = value;",
@@ -160,7 +166,11 @@ def _gathering(layer: WeightedLayer, name: str) -> str:
         zero = layer.input_zero
         body.append(f"            if ((uint32_t)y < {height}u && (uint32_t)x < {width}u) {{")
         body += [f"                {line}" for line in inner]
-        body += ["            } else {", f"                for (int32_t c = 0; c < {run}; c++) {{"]
+        body += [
+            "            } else {",
+            f"                {_NOT_UNROLLED}",
+            f"                for (int32_t c = 0; c < {run}; c++) {{",
+        ]
         body += [f"                    *column = {zero};", f"                    column += {_WINDOWS};"]
         body += ["                }", f"                sum -= {zero * run};", "            }"]
     else:
@@ -170,6 +180,7 @@ def _gathering(layer: WeightedLayer, name: str) -> str:
         f"static void {name}_windows(const int8_t *input, int8_t *output, int32_t *columns)",
         "{",
         f"    for (int32_t first = 0; first < {count}; first += {_WINDOWS}) {{",
+        f"        {_NOT_UNROLLED}",
         f"        for (int32_t n = 0; n < {_WINDOWS}; n++) {{",
         f"            const int32_t window = first + n < {count} ? first + n : {count - 1};",
         f"            {name}_widen(input, columns + n, window);",
@@ -180,7 +191,7 @@ def _gathering(layer: WeightedLayer, name: str) -> str:
         left_over = count % _WINDOWS * outputs
         body += [
             f"        int8_t *target = first + {_WINDOWS} <= {count} ? output + first * {outputs} : {tile};",
-            f"        {name}_five(columns, {name}_weights, {name}_words, target);",
+            f"        {function}(columns, {name}_weights, {name}_words, target);",
             "    }",
             f"    const int8_t *last = {tile};",
             f"    for (int32_t n = 0; n < {left_over}; n++) {{",
@@ -189,7 +200,7 @@ def _gathering(layer: WeightedLayer, name: str) -> str:
         ]
     else:
         body += [
-            f"        {name}_five(columns, {name}_weights, {name}_words, output + first * {outputs});",
+            f"        {function}(columns, {name}_weights, {name}_words, output + first * {outputs});",
             "    }",
         ]
     return "\n".join([*body, "}", ""])

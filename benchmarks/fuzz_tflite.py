@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SECONDS = 2.0
-"""Limit of one file."""
+"""Limit of one file: of the processor's time, for what else the machine does is no fault of the file."""
 MEMORY_BYTES = 3 << 30
 """Limit of address space of a process, the interpreter and its libraries included."""
 SIMPLIFY_EVERY = 20
@@ -243,17 +243,17 @@ def outcome(data: bytes, further: bool) -> str:
 def _work(job: tuple[list[bytes], int, int, Path]) -> tuple[Counter[str], float]:
     files, seed, count, keep = job
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    signal.signal(signal.SIGALRM, _too_slow)
+    signal.signal(signal.SIGPROF, _too_slow)
     rng = random.Random(seed)
     found: Counter[str] = Counter()
     slowest = 0.0
     for number in range(count):
         data = damage(rng.choice(files), files, rng)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        start = time.perf_counter()
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        start = time.process_time()
         made = outcome(data, number % SIMPLIFY_EVERY == 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        slowest = max(slowest, time.perf_counter() - start)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        slowest = max(slowest, time.process_time() - start)
         found[made] += 1
         if made.startswith("CRASH") and found[made] <= 3:
             keep.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ import tflite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from int8_cases import quant
-from micro import tflm
 from one_operator import OneOperator
+from oracles import tflm
 
 from leanedge.errors import InputError
 from leanedge.program.simulate import simulate

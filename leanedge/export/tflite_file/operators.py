@@ -298,17 +298,16 @@ def _elementwise(writer: FileWriter, program: Program, operator: ProgramOperator
     options = operator.options
     assert isinstance(options, ElementwiseOptions)
     activation = _ACTIVATIONS[options.activation]
+    # The schema's default of pot_scale_int16 asks int16 for scales that are powers of two; to int8 it means nothing.
+    wide = program.tensors[operator.output].dtype == "int16"
     if operator.kind == "add":
-        # pot_scale_int16 defaults to true in the schema and means nothing to int8.
-        table = writer.table(
-            tflite.AddOptionsStart, tflite.AddOptionsEnd, (tflite.AddOptionsAddFusedActivationFunction, activation)
-        )
-        return UNION.AddOptions, table
+        any_scale = [(tflite.AddOptionsAddPotScaleInt16, False)] if wide else []
+        fields = [(tflite.AddOptionsAddFusedActivationFunction, activation), *any_scale]
+        return UNION.AddOptions, writer.table(tflite.AddOptionsStart, tflite.AddOptionsEnd, *fields)
     if operator.kind == "sub":
-        table = writer.table(
-            tflite.SubOptionsStart, tflite.SubOptionsEnd, (tflite.SubOptionsAddFusedActivationFunction, activation)
-        )
-        return UNION.SubOptions, table
+        any_scale = [(tflite.SubOptionsAddPotScaleInt16, False)] if wide else []
+        fields = [(tflite.SubOptionsAddFusedActivationFunction, activation), *any_scale]
+        return UNION.SubOptions, writer.table(tflite.SubOptionsStart, tflite.SubOptionsEnd, *fields)
     if operator.kind == "mul":
         table = writer.table(
             tflite.MulOptionsStart, tflite.MulOptionsEnd, (tflite.MulOptionsAddFusedActivationFunction, activation)

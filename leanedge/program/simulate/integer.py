@@ -100,7 +100,7 @@ def layer_output_litert(
     operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramTensor, total: Array
 ) -> Array:
     """The same of LiteRT, whose fully_connected rounds once."""
-    if operator.kind != "fully_connected" or inputs[2].dtype == "int64":
+    if operator.kind != "fully_connected":
         return layer_output(operator, inputs, out, total)
     multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
     return _finish(scale_by_once(total, multiplier, power), out, _activation(operator))
@@ -266,7 +266,9 @@ def _squash(
 def _squash_by_table(
     operator: ProgramOperator, inputs: list[ProgramTensor], outputs: list[ProgramTensor], arrays: list[Array]
 ) -> Array:
-    """Logistic and tanh as LiteRT makes its tables: in float32, rounded half away from zero."""
+    """Logistic and tanh as LiteRT makes its int8 tables: in float32, rounded half away from zero."""
+    if outputs[0].dtype == "int16":
+        return _squash(operator, inputs, outputs, arrays)
     real = (_centred(inputs[0], arrays[0]).astype(np.float32) * _scale(inputs[0])).astype(np.float64)
     if operator.kind == "tanh":
         value = np.tanh(real).astype(np.float32)
@@ -386,7 +388,10 @@ def _pick(
 
 
 Arithmetic = Literal["tflm", "litert"]
-"""Whose reference kernels: TensorFlow Lite Micro's or LiteRT's (and tflite-runtime's)."""
+"""Whose reference kernels: TensorFlow Lite Micro's or LiteRT's (and tflite-runtime's).
+
+Of int16 activations, LiteRT's softmax and leaky_relu differ from what is here by one at most; all else is equal.
+"""
 
 LAYER_OUTPUTS: Mapping[Arithmetic, LayerOutput] = {"tflm": layer_output, "litert": layer_output_litert}
 """By arithmetic: from accumulators to what is stored."""

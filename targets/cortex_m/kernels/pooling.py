@@ -16,6 +16,7 @@ from leanedge.program.fixed_point import quantized_multiplier
 from leanedge.program.types import PoolOptions, ReduceOptions
 from leanedge.program.weighted import output_limits
 
+from ..cores import core_named
 from .assembly import add_constant, shared_function
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["pooling"]
 
-_CORES = ("cortex-m4", "cortex-m7", "cortex-m33")
 _LANE = 256
 """Values of 8 bits whose sum fits 16 bits."""
 _UNROLLED = 8
@@ -71,7 +71,7 @@ class _Windows:
 
 def pooling(layer: Layer) -> Kernel | None:
     """average_pool, max_pool and mean over the image, where all windows lie inside it."""
-    windows = _windows(layer) if layer.core in _CORES else None
+    windows = _windows(layer) if core_named(layer.core).dsp else None
     if windows is None:
         return None
     maximum = layer.operator.kind == "max_pool"

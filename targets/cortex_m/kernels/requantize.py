@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from leanedge.program.weighted import WeightedLayer
 
-__all__ = ["Form", "Requantization", "agrees", "constant_result", "requantization", "steps", "sum_range"]
+__all__ = ["Form", "Requantization", "requantization", "steps", "sum_range"]
 
 Array = np.ndarray[Any, Any]
 
@@ -40,13 +40,6 @@ _COMMON_SHIFT = 12
 
 _MOST_SHIFT = 22
 """Largest shift at which an int8 zero point still fits the constant."""
-
-
-class Evaluates(Protocol):
-    """A form whose steps can be checked."""
-
-    def evaluate(self, sums: Array) -> Array:
-        """What its instructions compute of sums (channels, n); out of int8's range where one would overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +177,7 @@ def requantization(
         (make(layer, reached, thresholds) for make in (_signed, _shifted, _general)),
     )
     for found in candidates:
-        if found is not None and agrees(found, reached, thresholds, layer).all():
+        if found is not None and _agrees(found, reached, thresholds, layer).all():
             return found
     return None
 
@@ -218,7 +211,7 @@ def _is_int32(number: Array) -> Array:
     return np.asarray((number >= INT32_MIN) & (number <= INT32_MAX))
 
 
-def agrees(form: Evaluates, reached: tuple[Array, Array], thresholds: Array, layer: WeightedLayer) -> Array:
+def _agrees(form: Requantization, reached: tuple[Array, Array], thresholds: Array, layer: WeightedLayer) -> Array:
     """For each channel: true where the form's steps over the sums that can be reached are the layer's."""
     low, high = (bound[:, None] for bound in reached)
     wanted = np.arange(layer.low + 1, layer.high + 1)[None, :]
@@ -230,7 +223,7 @@ def agrees(form: Evaluates, reached: tuple[Array, Array], thresholds: Array, lay
     return np.asarray(right.all(axis=1) & ((ends >= layer.low) & (ends <= layer.high)).all(axis=1))
 
 
-def constant_result(reached: tuple[Array, Array], thresholds: Array, layer: WeightedLayer) -> tuple[Array, Array]:
+def _constant_result(reached: tuple[Array, Array], thresholds: Array, layer: WeightedLayer) -> tuple[Array, Array]:
     """(whether all sums of a channel give one result, that result of the least sum)."""
     first, last = ((thresholds <= bound[:, None]).sum(axis=1) for bound in reached)
     return np.asarray(first == last), np.asarray(layer.low + first)
@@ -242,7 +235,7 @@ def _floors(
     """One floor with each shift that may do."""
     if (least > most).any():
         return
-    constant, _ = constant_result(reached, thresholds, layer)
+    constant, _ = _constant_result(reached, thresholds, layer)
     power, moving = layer.power.astype(np.int64), ~constant
     top = exact = _COMMON_SHIFT
     if moving.any():
@@ -260,7 +253,7 @@ def _floor(
     limits: tuple[Array, Array],
     shift: int,
 ) -> Requantization:
-    constant, result = constant_result(reached, thresholds, layer)
+    constant, result = _constant_result(reached, thresholds, layer)
     power, right = layer.power.astype(np.int64), np.maximum(-layer.power.astype(np.int64), 0)
     prescale = np.clip(np.where(constant, 0, 1 + shift + power), *limits)
     ideal = layer.multiplier * 2.0 ** np.clip(1 + shift + power - prescale, -60, 0)
@@ -274,7 +267,7 @@ def _floor(
     for one in tries:
         words = np.clip(one, INT32_MIN, INT32_MAX).astype(np.int32)
         tried = Requantization("floor", prescale, words, shift, layer.low, layer.high)
-        equal = agrees(tried, reached, thresholds, layer)
+        equal = _agrees(tried, reached, thresholds, layer)
         best = np.where((equal & ~done)[:, None], words, best)
         done |= equal
         if done.all():
@@ -286,7 +279,7 @@ def _rounded_twice(
     form: Form, layer: WeightedLayer, reached: tuple[Array, Array], thresholds: Array, shift: int | None
 ) -> Requantization | None:
     """Forms whose first rounding is TFLM's own: sums doubled, then SMMLAR."""
-    constant, result = constant_result(reached, thresholds, layer)
+    constant, result = _constant_result(reached, thresholds, layer)
     right = np.where(constant, 1 if shift is None else shift, -layer.power.astype(np.int64))
     if (right < 1).any() or (right > _MOST_SHIFT).any():
         return None
@@ -299,7 +292,7 @@ def _rounded_twice(
 
 
 def _signed(layer: WeightedLayer, reached: tuple[Array, Array], thresholds: Array) -> Requantization | None:
-    constant, _ = constant_result(reached, thresholds, layer)
+    constant, _ = _constant_result(reached, thresholds, layer)
     rights = np.unique(-layer.power[~constant])
     if len(rights) > 1:
         return None
@@ -311,7 +304,7 @@ def _shifted(layer: WeightedLayer, reached: tuple[Array, Array], thresholds: Arr
 
 
 def _general(layer: WeightedLayer, reached: tuple[Array, Array], thresholds: Array) -> Requantization | None:
-    constant, result = constant_result(reached, thresholds, layer)
+    constant, result = _constant_result(reached, thresholds, layer)
     power = layer.power.astype(np.int64)
     left, right = np.maximum(power, 0) + 1, np.maximum(-power, 0)
     lost = np.maximum(right - _MOST_SHIFT, 0)

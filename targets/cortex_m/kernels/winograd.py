@@ -23,6 +23,7 @@ import numpy as np
 from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
+from ..cores import core_named
 from .assembly import add_constant, move_constant, shared_function
 from .requantize import requantization, sum_range
 
@@ -38,7 +39,6 @@ __all__ = ["winograd_2x2", "winograd_4x4", "winograd_4x4_lean"]
 
 Array = np.ndarray[Any, Any]
 
-_CORES = ("cortex-m4", "cortex-m7", "cortex-m33")
 _LEAN_GROUP = 16
 """Output channels whose sums are kept at a time by the variants of little scratch."""
 
@@ -224,7 +224,8 @@ class _Plan:
 
 
 def _winograd(layer: Layer, scheme: _Scheme, group: int | None) -> Kernel | None:
-    if layer.core not in _CORES or layer.operator.kind != "conv_2d":
+    core = core_named(layer.core)
+    if not (core.dsp and core.fpu) or layer.operator.kind != "conv_2d":
         return None
     try:
         numbers = weighted_layer(layer.program, layer.operator)

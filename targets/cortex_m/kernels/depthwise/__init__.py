@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .dsp import depthwise_planes, depthwise_strips
-from .v6m import depthwise_bytes, depthwise_bytes_strips
+from .thumb1 import depthwise_bytes, depthwise_bytes_strips
 
 __all__ = ["depthwise_bytes", "depthwise_bytes_strips", "depthwise_planes", "depthwise_strips"]

@@ -15,6 +15,7 @@ import numpy as np
 from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
+from ...cores import core_named
 from ..requantize import requantization
 from .plan import Plan, Words
 from .planes import gather_functions
@@ -31,8 +32,6 @@ __all__ = ["depthwise_planes", "depthwise_strips"]
 
 Array = np.ndarray[Any, Any]
 
-_CORES = ("cortex-m4", "cortex-m7", "cortex-m33")
-
 
 def depthwise_planes(layer: Layer) -> Kernel | None:
     """Whole planes of four channels in scratch: fastest, and may run in place."""
@@ -45,7 +44,7 @@ def depthwise_strips(layer: Layer) -> Kernel | None:
 
 
 def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
-    if layer.core not in _CORES or layer.operator.kind != "depthwise_conv_2d":
+    if not core_named(layer.core).dsp or layer.operator.kind != "depthwise_conv_2d":
         return None
     try:
         numbers = weighted_layer(layer.program, layer.operator)

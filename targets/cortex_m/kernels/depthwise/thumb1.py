@@ -15,8 +15,9 @@ import numpy as np
 from leanedge.export.c_source.kernel import Constant, Kernel
 from leanedge.program.weighted import weighted_layer
 
+from ...cores import core_named
 from ..assembly import shared_function
-from ..requantize_v6m import ShortRequantization, short_requantization
+from ..thumb1_requantize import DistanceRequantization, distance_requantization
 from .view import View
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = ["depthwise_bytes", "depthwise_bytes_strips"]
 
 Array = np.ndarray[Any, Any]
 
-_CORES = ("cortex-m0plus",)
 _GROUP = 4
 """Channels of a plane: the bytes of a word."""
 
@@ -68,7 +68,7 @@ class _Plan:
     channels: int
     multiplier: int
     pad: int
-    requantization: ShortRequantization
+    requantization: DistanceRequantization
     strip: int
 
     @property
@@ -114,7 +114,7 @@ class _Plan:
 
 
 def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
-    if layer.core not in _CORES or layer.operator.kind != "depthwise_conv_2d":
+    if core_named(layer.core).dsp or layer.operator.kind != "depthwise_conv_2d":
         return None
     try:
         numbers = weighted_layer(layer.program, layer.operator)
@@ -124,7 +124,7 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
     height, width, _ = view.weights.shape
     if numbers.dilations != (1, 1) or _columns_at_once(view) < 1 or height * width > _MOST_TAPS:
         return None
-    rounding = short_requantization(numbers)
+    rounding = distance_requantization(numbers)
     if rounding is None or (strip is not None and view.out_rows <= strip):
         return None
     channels = numbers.input_shape[2]
@@ -165,13 +165,15 @@ def _runs_in_place(plan: _Plan) -> bool:
 def _constants(plan: _Plan, numbers: WeightedLayer) -> Constant:
     weights = plan.view.weights.astype(np.int64)
     taps = weights.reshape(-1, weights.shape[2]).T
-    bias = numbers.bias.astype(np.int64) - (plan.pad + 128) * taps.sum(axis=1)
+    bias = numbers.bias.astype(np.int64) - (plan.pad + 128) * taps.sum(axis=1) - plan.requantization.base
     padded = np.zeros((len(taps), -(-taps.shape[1] // 4) * 4), np.int8)
     padded[:, : taps.shape[1]] = taps
-    record = np.concatenate(
-        [bias[:, None].astype(np.int32), plan.requantization.words, padded.view(np.dtype("<i4"))], axis=1
-    )
+    record = np.concatenate([_wrapped(bias)[:, None], plan.requantization.words, padded.view(np.dtype("<i4"))], axis=1)
     return Constant(f"{plan.prefix}_channels", record, "for each channel: bias, what requantizes, weights of 8 bits")
+
+
+def _wrapped(numbers: Array) -> Array:
+    return (numbers & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
 
 # --- Assembly ---------------------------------------------------------------------------------------------------------
@@ -195,12 +197,20 @@ def _row_function(plan: _Plan) -> tuple[str, str]:
     """(name, source): computes rows of one channel from its plane."""
     view, words = plan.view, plan.requantization.words.shape[1]
     taps = plan.kernel[0] * plan.kernel[1]
-    # On the stack: the weights, then the bias, what requantizes, rows to do, blocks to do.
-    frame = 4 * (taps + 1 + words + 2)
+    # On the stack: the weights, then the bias, what requantizes, a sum, rows to do, blocks to do.
+    frame = 4 * (taps + 1 + words + 3)
     rows_left, blocks_left = frame - 8, frame - 4
     at_once = plan.columns_at_once
     blocks, rest = divmod(view.out_columns, at_once)
-    lines = ["push {r4-r7, lr}", "mov r4, r8", "mov r5, r9", "mov r6, r11", "push {r4-r6}", f"sub sp, #{frame}"]
+    lines = [
+        "push {r4-r7, lr}",
+        "mov r4, r8",
+        "mov r5, r9",
+        "mov r6, r10",
+        "mov r7, r11",
+        "push {r4-r7}",
+        f"sub sp, #{frame}",
+    ]
     lines += [f"str r3, [sp, #{rows_left}]", "mov r8, r2"]
     lines += [*_constant("r3", view.out_column_bytes), "mov r9, r3"]
     lines += [*_constant("r3", _GROUP * plan.width), "mov r11, r3"]
@@ -209,18 +219,18 @@ def _row_function(plan: _Plan) -> tuple[str, str]:
     lines += [f"adds r1, #{4 * (1 + words)}"]
     for tap in range(taps):
         lines += [f"movs r2, #{tap}", "ldrsb r3, [r1, r2]", f"str r3, [sp, #{4 * tap}]"]
-    lines.append("1:")
+    lines.append("5:")
     step = at_once * view.stride[1] * _GROUP
     if blocks > 1:
-        lines += [*_constant("r3", blocks), f"str r3, [sp, #{blocks_left}]", "2:"]
+        lines += [*_constant("r3", blocks), f"str r3, [sp, #{blocks_left}]", "6:"]
         lines += [*_block(plan, at_once), f"adds r0, #{step}"]
         lines += [
             f"ldr r3, [sp, #{blocks_left}]",
             "subs r3, #1",
             f"str r3, [sp, #{blocks_left}]",
-            "beq 3f",
-            "b 2b",
-            "3:",
+            "beq 7f",
+            "b 6b",
+            "7:",
         ]
         moved = blocks * step
     else:
@@ -234,8 +244,16 @@ def _row_function(plan: _Plan) -> tuple[str, str]:
     lines += [*_constant("r3", _GROUP * plan.width * view.stride[0] - moved), "adds r0, r0, r3"]
     if view.out_row_bytes != view.out_columns * view.out_column_bytes:
         lines += [*_constant("r3", view.out_row_bytes - view.out_columns * view.out_column_bytes), "add r8, r3"]
-    lines += [f"ldr r3, [sp, #{rows_left}]", "subs r3, #1", f"str r3, [sp, #{rows_left}]", "beq 4f", "b 1b", "4:"]
-    lines += [f"add sp, #{frame}", "pop {r4-r6}", "mov r8, r4", "mov r9, r5", "mov r11, r6", "pop {r4-r7, pc}"]
+    lines += [f"ldr r3, [sp, #{rows_left}]", "subs r3, #1", f"str r3, [sp, #{rows_left}]", "beq 8f", "b 5b", "8:"]
+    lines += [
+        f"add sp, #{frame}",
+        "pop {r4-r7}",
+        "mov r8, r4",
+        "mov r9, r5",
+        "mov r10, r6",
+        "mov r11, r7",
+        "pop {r4-r7, pc}",
+    ]
     note = (
         "Rows of one channel: `pixels` is its byte in the plane's first word, `channel` its constants. "
         "r0 plane, r4-r7 sums, r8 output, r9 a column of it, r11 a row of the plane."
@@ -259,9 +277,18 @@ def _block(plan: _Plan, columns: int) -> list[str]:
                 offset = _GROUP * (number * plan.view.stride[1] + column)
                 lines += [f"ldrb r3, [r0, #{offset}]", "muls r3, r2, r3", f"adds {total}, {total}, r3"]
     lines += ["mov r0, r12"] if height > 1 else []
-    for total in sums:
-        lines += plan.requantization.instructions(total, lambda r, n: f"ldr {r}, [sp, #{4 * (taps + 1 + n)}]")
-        lines += ["mov r2, r8", "strb r1, [r2]", "add r8, r9"]
+    # The sums make room for the words: the first goes on at once, the others wait.
+    waiting = ["r10", "r12", f"[sp, #{4 * (taps + 1 + plan.requantization.words.shape[1])}]"][: columns - 1]
+    for place, total in zip(waiting, sums[1:], strict=True):
+        lines.append(f"str {total}, {place}" if place.startswith("[") else f"mov {place}, {total}")
+    lines += ["mov r1, r4", f"add r2, sp, #{4 * (taps + 1)}", "ldm r2, {r2-r5}"]
+    if plan.requantization.signed:
+        lines += [f"ldr r6, [sp, #{4 * (taps + 5)}]", "mov lr, r6"]
+    for place in ("r1", *waiting):
+        lines += [f"ldr r1, {place}"] if place.startswith("[") else []
+        total = "r1" if place.startswith("[") else place
+        lines += plan.requantization.instructions(total, f"[sp, #{4 * (taps + 6)}]")
+        lines += ["mov r1, r8", "strb r6, [r1]", "add r8, r9"]
     return lines
 
 

@@ -16,8 +16,10 @@ from nets import Net, random_net
 
 from leanedge.errors import ModelError
 from leanedge.program.simplify import simplify, without_final_softmax
+from leanedge.program.simplify.borders import border_sums
 from leanedge.program.simplify.intervals import find_intervals
 from leanedge.program.simulate import simulate, simulate_tensors
+from leanedge.program.simulate.windows import convolve
 from leanedge.program.tflite_file import load_tflite
 from leanedge.program.types import (
     ConvOptions,
@@ -248,3 +250,25 @@ def test_a_relu_goes_into_the_layer_before_where_nothing_else_reads_that(forked:
     after = simplify(before).program
     assert [operator.kind for operator in after.operators] == (["conv_2d", "relu", "add"] if forked else ["conv_2d"])
     assert_same(before, after)
+
+
+@MANY
+@given(st.data())
+def test_sums_at_the_borders_are_those_of_the_convolution(data: st.DataObject) -> None:
+    draw = data.draw
+    pads = tuple(draw(st.integers(0, 5)) for _ in range(4))
+    kernel, strides = (
+        (draw(st.integers(1, 4)), draw(st.integers(1, 4))),
+        (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+    )
+    dilation = draw(st.integers(1, 2))
+    spans = [(size - 1) * dilation + 1 for size in kernel]
+    height, width = (draw(st.integers(max(1, span - pads[2 * axis]), 14)) for axis, span in enumerate(spans))
+    rows = (height + pads[0] + pads[1] - spans[0]) // strides[0] + 1
+    columns = (width + pads[2] + pads[3] - spans[1]) // strides[1] + 1
+    options = ConvOptions(strides, (dilation, dilation), pads)  # type: ignore[arg-type]
+    taps = np.random.default_rng(0).integers(-99, 99, (3, *kernel))
+    source = ProgramTensor("x", (1, height, width, 1), "int8")
+    out = ProgramTensor("y", (1, rows, columns, 3), "int8")
+    whole = convolve(np.ones(source.shape, np.int64), taps[..., None], options, out.shape).reshape(-1, 3)
+    np.testing.assert_array_equal(np.unique(border_sums(taps, options, source, out), axis=0), np.unique(whole, axis=0))

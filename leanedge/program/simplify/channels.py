@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge.program.fixed_point import INT32_MAX, INT32_MIN
+from leanedge.program.simplify.borders import border_sums
 from leanedge.program.simplify.rewrite import Note, kept_tensors, readers
-from leanedge.program.simulate.windows import convolve
 from leanedge.program.types import (
     ConcatenationOptions,
     ConvOptions,
@@ -201,13 +201,12 @@ def _foldable(program: Program, operator: ProgramOperator, intervals: Mapping[st
     constant: Array = interval.constant.copy()
     source, out = program.tensors[operator.inputs[0]], program.tensors[operator.output]
     assert source.quant is not None
-    padding = isinstance(operator.options, ConvOptions) and any(operator.options.pads)
     weights = _values(program, operator.inputs[1])
-    for channel in np.flatnonzero(constant & (interval.low != int(source.quant.zero_point))) if padding else ():
-        assert isinstance(operator.options, ConvOptions)
-        alone = weights[..., channel : channel + 1]
-        seen = convolve(np.ones((1, *source.shape[1:3], 1), np.int64), alone, operator.options, (1, *out.shape[1:]))
-        constant[channel] = bool((seen == seen[:, :1, :1]).all())
+    options = operator.options
+    if isinstance(options, ConvOptions) and any(options.pads):
+        for channel in np.flatnonzero(constant & (interval.low != int(source.quant.zero_point))):
+            seen = border_sums(weights[..., channel].astype(np.int64), options, source, out)
+            constant[channel] = bool((seen == seen[:1]).all())
     bias = program.tensors[operator.inputs[2]]
     total = np.abs(_values(program, bias.name).astype(np.int64)) + np.abs(_added(weights, interval, source)).sum(axis=1)
     if total.max() > INT32_MAX:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanedge.program.fixed_point import INT32_MAX
+from leanedge.program.simplify.borders import border_sums
 from leanedge.program.simulate import run_operator
 from leanedge.program.simulate.integer import LAYER_OUTPUTS
-from leanedge.program.simulate.windows import convolve, depthwise_convolve
 from leanedge.program.types import (
     ConcatenationOptions,
     ConvOptions,
     PadOptions,
+    PoolOptions,
     ReduceOptions,
     SplitOptions,
     StridedSliceOptions,
@@ -129,10 +130,7 @@ def _layer(operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramT
     least, most = bias, bias
     options = operator.options
     if isinstance(options, ConvOptions) and any(options.pads):
-        fixed = np.where(source.constant, low, 0)
-        run = convolve if operator.kind == "conv_2d" else depthwise_convolve
-        image = np.broadcast_to(fixed, (1, *inputs[0].shape[1:]))
-        sums = run(image, weights, options, (1, *out.shape[1:])).reshape(-1, len(bias))
+        sums = border_sums(_fixed_taps(operator, weights, np.where(source.constant, low, 0)), options, inputs[0], out)
         least, most = bias + sums.min(axis=0), bias + sums.max(axis=0)
         low, high = (np.where(source.constant, 0, end) for end in (np.minimum(low, 0), np.maximum(high, 0)))
     if operator.kind == "depthwise_conv_2d":
@@ -158,6 +156,14 @@ def _layer(operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramT
     return _hull([Interval(*end.astype(np.int64)) for end in ends])
 
 
+def _fixed_taps(operator: ProgramOperator, weights: Array, fixed: Array) -> Array:
+    """(outputs, kernel height, kernel width): what each tap adds for the numbers that the channels hold."""
+    if operator.kind == "depthwise_conv_2d":
+        return np.asarray(np.moveaxis(weights[0] * np.repeat(fixed, weights.shape[-1] // len(fixed)), -1, 0))
+    groups = len(fixed) // weights.shape[-1]
+    return np.asarray((weights * _of_groups(fixed, groups, len(weights) // groups)[:, None]).sum(axis=-1))
+
+
 def _of_groups(channels: Array, groups: int, outputs: int) -> Array:
     """(all outputs, 1, channels of a group): what the outputs of each group see."""
     return np.asarray(np.repeat(channels.reshape(groups, 1, -1), outputs, axis=0))
@@ -181,6 +187,12 @@ def _spread(interval: Interval, channels: int) -> Interval:
 
 
 def _rising(operator: ProgramOperator, source: ProgramTensor, out: ProgramTensor, interval: Interval) -> Interval:
+    """Both ends, run through the operator; a pool of equal numbers is one pixel of it."""
+    if operator.kind != "mean":
+        shape = (1,) * (len(source.shape) - 1) + source.shape[-1:]
+        source, out = replace(source, shape=shape), replace(out, shape=shape)
+    if isinstance(operator.options, PoolOptions):
+        operator = replace(operator, options=replace(operator.options, kernel=(1, 1), strides=(1, 1), pads=(0,) * 4))
     ends = []
     for end in (interval.low, interval.high):
         array = np.broadcast_to(end, source.shape).astype(source.dtype)

@@ -144,7 +144,7 @@ def run_kernels(
             function = elf.symbols[f"trial_{number}"]
             found = _run(machine, trial, plan, function, ram, core)
             if follower is not None and flash is not None:
-                misses = _first_misses(follower, trial, plan, function, ram)
+                misses = _first_misses(machine, follower, trial, plan, function, ram)
                 found = replace(found, counts=with_stalls(found.counts, misses, flash))
             own = _code_bytes(elf, trial.kernel.source) + _code_bytes(elf, f"trial_{number}(")
             shared = {file: _code_bytes(elf, library_text(file)) for file in trial.kernel.library}
@@ -338,11 +338,19 @@ def _memory(trial: KernelTrial, plan: _Placement, number: int, ram: int) -> Arra
     return memory
 
 
-def _first_misses(machine: Machine, trial: KernelTrial, plan: _Placement, function: int, ram: int) -> Misses:
+def _first_misses(
+    machine: Machine, follower: Machine, trial: KernelTrial, plan: _Placement, function: int, ram: int
+) -> Misses:
     """What caches in front of flash miss while the first input set is run, beginning empty."""
-    machine.write(_RAM, _memory(trial, plan, 0, ram).tobytes())
-    machine.call(function, [plan.stack[1]], plan.stack[1])
-    return machine.misses(0)
+    memory = _memory(trial, plan, 0, ram).tobytes()
+    executed = []
+    for one in (machine, follower):
+        one.write(_RAM, memory)
+        blocks = one.call(function, [plan.stack[1]], plan.stack[1])
+        executed.append(sum(block.executed * block.size for block in blocks))
+    if executed[0] != executed[1]:
+        raise RuntimeError(f"following flash changed what {trial.kernel.name} executes: {executed} bytes of code")
+    return follower.misses(0)
 
 
 def _stray(address: int, nbytes: int, number: int, trial: KernelTrial, plan: _Placement) -> str:

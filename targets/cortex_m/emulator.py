@@ -32,6 +32,8 @@ _PAGE = 4096
 _RETURN = 0x9FFF_F000
 """Where called code returns to: executable by the architecture (above, nothing is), and no device has memory there."""
 
+_EVERYWHERE = (1, 0)
+
 _CALLEE_SAVED = tuple(f"R{number}" for number in range(4, 12))
 _CALLEE_SAVED_FP = tuple(f"S{number}" for number in range(16, 32))
 
@@ -147,7 +149,12 @@ class Machine:
         self._counter.attach(self._machine, unicorn_const.UC_HOOK_BLOCK, self._counter.library.counter_block)
         if flash is not None:
             self._counter.watch_flash(flash)
-            self._counter.attach(self._machine, unicorn_const.UC_HOOK_MEM_READ, self._counter.library.counter_load)
+            self._counter.attach(
+                self._machine,
+                unicorn_const.UC_HOOK_MEM_READ,
+                self._counter.library.counter_load,
+                self._counter.flash,
+            )
 
     def write(self, address: int, data: bytes) -> None:
         """Writes bytes, into code memory too."""
@@ -251,7 +258,7 @@ class _Counter:
         self.library = _hook_library()
         low = min(part.address for part in code)
         nbytes = max(part.address + part.nbytes for part in code) - low
-        self._flash = (low, low + nbytes)
+        self.flash = (low, low + nbytes - 1)
         self._caches: list[tuple[_CacheRecord, Array]] = []
         self._marks = np.zeros(nbytes // 2, np.uint16)
         for address, region in marks.items():
@@ -269,15 +276,20 @@ class _Counter:
         self._caches = [_cache(flash.code)]
         self._caches.append(self._caches[0] if flash.data is flash.code else _cache(flash.data))
         records = [ctypes.byref(record) for record, _ in self._caches]
-        self.library.counter_watch_flash(self._pointer, *self._flash, *records)
+        from unicorn.arm_const import UC_ARM_REG_XPSR
+        from unicorn.unicorn_py3.unicorn import uclib
 
-    def attach(self, machine: Any, kind: int, function: Any) -> None:
+        access = [ctypes.cast(function, ctypes.c_void_p) for function in (uclib.uc_reg_read, uclib.uc_reg_write)]
+        self.library.counter_forget_condition(self._pointer, *access, UC_ARM_REG_XPSR)
+        self.library.counter_watch_flash(self._pointer, self.flash[0], self.flash[1] + 1, *records)
+
+    def attach(self, machine: Any, kind: int, function: Any, within: tuple[int, int] = _EVERYWHERE) -> None:
         """Hooks it in by unicorn's own C interface: a Python callback would be ten times slower."""
         from unicorn.unicorn_py3.unicorn import uclib
 
         handle = ctypes.c_size_t()
         callback = ctypes.cast(function, ctypes.c_void_p)
-        begin, end = ctypes.c_uint64(1), ctypes.c_uint64(0)  # everywhere
+        begin, end = (ctypes.c_uint64(address) for address in within)
         status = uclib.uc_hook_add(
             machine._uch, ctypes.byref(handle), kind, callback, ctypes.c_void_p(self._pointer), begin, end
         )
@@ -314,6 +326,7 @@ def _hook_library() -> ctypes.CDLL:
         getattr(library, function).argtypes = [ctypes.c_void_p]
     library.counter_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.counter_misses.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p]
+    library.counter_forget_condition.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
     library.counter_watch_flash.argtypes = [
         ctypes.c_void_p,
         ctypes.c_uint32,

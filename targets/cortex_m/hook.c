@@ -11,7 +11,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { SLOTS = 1 << 16, REGIONS = 4096 };
+enum { SLOTS = 1 << 16, REGIONS = 4096, IT_BITS = 0x0600FC00 };
 
 /* Ways of a set stand side by side, the one used last first. A tag is the line's number + 1; 0 is empty. */
 typedef struct {
@@ -29,11 +29,16 @@ typedef struct {
     uint32_t address, size, region, padding;
 } Block;
 
+/* uc_reg_read and uc_reg_write */
+typedef int (*RegisterAccess)(void *machine, int which, void *value);
+
 typedef struct {
     uint32_t region, used, overflowed, base, code_bytes, expected;
     uint32_t flash_begin, flash_end, last_code_line, last_data_line;
     Block *last;
     Cache *code_cache, *data_cache;
+    RegisterAccess read_register, write_register;
+    int status_register;
     Misses misses[REGIONS];
     const uint16_t *marks; /* region + 1 for each halfword from `base`, 0 where none begins */
     Block blocks[SLOTS];
@@ -46,6 +51,7 @@ EXPORT void counter_block(void *machine, uint64_t address, uint32_t size, void *
 EXPORT uint32_t counter_read(const Counter *counter, Block *into);
 EXPORT uint32_t counter_overflowed(const Counter *counter);
 EXPORT void counter_watch_flash(Counter *counter, uint32_t begin, uint32_t end, Cache *code_cache, Cache *data_cache);
+EXPORT void counter_forget_condition(Counter *counter, RegisterAccess read, RegisterAccess write, int status);
 EXPORT void counter_load(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user);
 EXPORT void counter_misses(const Counter *counter, uint32_t region, Misses *into);
 
@@ -82,6 +88,13 @@ void counter_watch_flash(Counter *counter, uint32_t begin, uint32_t end, Cache *
     counter->data_cache = data_cache;
 }
 
+void counter_forget_condition(Counter *counter, RegisterAccess read, RegisterAccess write, int status)
+{
+    counter->read_register = read;
+    counter->write_register = write;
+    counter->status_register = status;
+}
+
 /* Whether the line is there; it is afterwards. */
 static int found(Cache *cache, uint32_t line)
 {
@@ -111,13 +124,18 @@ static void fetch(Counter *counter, uint32_t at, uint32_t size)
     }
 }
 
+/* Unicorn leaves the IT state of a load that is hooked in the core, where the code that comes next finds it. */
 void counter_load(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user)
 {
     Counter *counter = user;
-    uint32_t at = (uint32_t)address, line;
-    (void)machine, (void)kind, (void)bytes, (void)value;
+    uint32_t at = (uint32_t)address, line, status = 0;
+    (void)kind, (void)bytes, (void)value;
     if (at - counter->flash_begin >= counter->flash_end - counter->flash_begin) {
         return;
+    }
+    if (counter->read_register(machine, counter->status_register, &status) == 0 && (status & IT_BITS) != 0) {
+        status &= ~(uint32_t)IT_BITS;
+        counter->write_register(machine, counter->status_register, &status);
     }
     line = at / counter->data_cache->line_bytes;
     if (line != counter->last_data_line) {

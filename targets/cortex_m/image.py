@@ -7,7 +7,7 @@ the board, drives it through one structure (`leanedge_mailbox`). The ELF that is
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -250,7 +250,35 @@ def run_image(
         EmulationFault: It left its memory, faulted or did not end.
         MissingProgram: unicorn or capstone is absent.
     """
-    core, memory, symbols = core_named(image.core), image.memory, image.elf.symbols
+    plain = _drive(image, inputs, None, seconds)
+    worst = max(plain.counts, key=lambda counts: sum(part.cycles for part in counts.values()))
+    if flash is not None:
+        # Following flash is slow: one inference is enough, for misses hardly depend on the data.
+        followed = _drive(image, inputs[:1], flash, seconds).counts[0]
+        for region, counts in plain.counts[0].items():
+            if followed[region].by_class != counts.by_class:
+                raise RuntimeError("following flash changed what the image executes")
+        worst = {
+            region: replace(counts, stall_cycles=followed[region].stall_cycles if region in followed else 0)
+            for region, counts in worst.items()
+        }
+    names = {0: "", **{number: layer for number, (layer, _) in enumerate(image.layers, 1)}}
+    by_layer = {names[region]: counts for region, counts in sorted(worst.items())}
+    total, *others = by_layer.values()
+    return ImageRun(plain.outputs, sum(others, total), by_layer, plain.stack_bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drive:
+    """Outputs and counts by region of each inference, and the most stack that was in use."""
+
+    outputs: tuple[tuple[bytes, ...], ...]
+    counts: tuple[Mapping[int, Counts], ...]
+    stack_bytes: int
+
+
+def _drive(image: Image, inputs: Sequence[Sequence[bytes]], flash: FlashModel | None, seconds: float) -> _Drive:
+    memory, symbols = image.memory, image.elf.symbols
     parts = [
         Memory("flash", memory.flash_address, memory.flash_bytes, code=True),
         Memory("RAM", memory.ram_address, memory.ram_bytes, code=False),
@@ -259,17 +287,18 @@ def run_image(
     missing = [function for _, function in image.layers if function not in symbols]
     if missing:
         raise LeanEdgeError(f"no function {missing[0]!r} in the image: functions of layers must not be inlined")
+    if not inputs:
+        raise ValueError("no inputs to run the image on")
     marks = {symbols[function]: number for number, (_, function) in enumerate(image.layers, 1)}
-    machine = Machine(core, parts, marks, flash)
+    machine = Machine(core_named(image.core), parts, marks, flash)
     for segment in image.elf.segments:
         machine.write(segment.address, segment.data)
-    wait = symbols["leanedge_wait"]
+    wait, mailbox = symbols["leanedge_wait"], symbols["leanedge_mailbox"]
+    outputs, counts = [], []
     try:
         machine.reset(symbols["Reset_Handler"], symbols["leanedge_stack_top"], until=wait, seconds=seconds)
-        mailbox = symbols["leanedge_mailbox"]
         words = 4 * (len(image.inputs) + len(image.outputs))
         pointers = [int.from_bytes(machine.read(mailbox + 8 + at, 4), "little") for at in range(0, words, 4)]
-        outputs, worst = [], None
         for number, given in enumerate(inputs, 1):
             sizes = tuple(len(data) for data in given)
             if sizes != image.inputs:
@@ -280,22 +309,14 @@ def run_image(
             blocks = machine.resume(until=wait, seconds=seconds)
             found = zip(pointers[len(image.inputs) :], image.outputs, strict=True)
             outputs.append(tuple(machine.read(address, nbytes) for address, nbytes in found))
-            by_region = _count_regions(blocks, machine, image.core, flash)
-            cycles = sum(counts.device_cycles for counts in by_region.values())
-            if worst is None or cycles > worst[0]:
-                worst = cycles, by_region
+            counts.append(_count_regions(blocks, machine, image.core, flash))
     except EmulationFault as fault:
         where = image.elf.function_at(fault.address)
         raise EmulationFault(f"{fault.message}, in {where}", address=fault.address) from fault
-    if worst is None:
-        raise ValueError("no inputs to run the image on")
-    names = {0: "", **{number: layer for number, (layer, _) in enumerate(image.layers, 1)}}
-    by_layer = {names[region]: counts for region, counts in sorted(worst[1].items())}
-    total, *others = by_layer.values()
     bottom, top = symbols["leanedge_stack_bottom"], symbols["leanedge_stack_top"]
     stack = machine.read(bottom, top - bottom)
     unused = next((at for at in range(0, len(stack), 4) if stack[at : at + 4] != _PATTERN), len(stack))
-    return ImageRun(tuple(outputs), sum(others, total), by_layer, len(stack) - unused)
+    return _Drive(tuple(outputs), tuple(counts), len(stack) - unused)
 
 
 def _count_regions(blocks: Sequence[Block], machine: Machine, core: str, flash: FlashModel | None) -> dict[int, Counts]:

@@ -25,6 +25,15 @@ READ = r"""__attribute__((naked, noinline)) static void read_all(const int8_t *f
 }"""
 
 
+CONDITIONAL = r"""__attribute__((naked, noinline)) static void read_some(const int8_t *from, int turns)
+{
+    __asm__("push {r4, r5, r6, lr}\n"
+            "1: tst r1, #1\n it ne\n ldrne r3, [r0]\n"
+            "b 3f\n 3: adds r4, r4, #1\n tst r1, #2\n ittt ne\n ldrne r3, [r0, #4]\n ldrne r5, [r0, #8]\n"
+            "addne r6, #1\n b 4f\n 4: subs r1, #1\n bne 1b\n cmp r1, #0\n itt eq\n ldreq r3, [r0]\n popeq {r4, r5, r6, pc}\n b 1b\n");
+}"""
+
+
 def stalls(flash: FlashModel, nbytes: int, times: int) -> int:
     program, operator = copy_program()
     weights = Constant("weights", np.zeros(nbytes, np.int8), "zeros", alignment=16)
@@ -39,6 +48,16 @@ def test_constants_that_do_not_stay_are_waited_for_each_time() -> None:
     once, again = (stalls(FLASH, 1024, times) for times in (1, 5))
     assert again - once == 4 * 1024 // 8 * 5
     assert 1024 // 8 * 5 <= once <= 1024 // 8 * 5 + 300  # the code itself is read once
+
+
+def test_loads_on_a_condition_are_followed_without_harm() -> None:
+    program, operator = copy_program()
+    weights = Constant("weights", np.zeros(64, np.int8), "zeros", alignment=16)
+    kernel = Kernel("read", "read_some(weights, 40);", (weights,), CONDITIONAL)
+    trial = KernelTrial(program, operator, kernel, [[np.zeros((1, 64), np.int8)]])
+    (plain,), (followed,) = (run_kernels([trial], "cortex-m4", flash=flash) for flash in (None, FLASH))
+    assert replace(followed.counts, stall_cycles=0) == plain.counts
+    assert followed.counts.stall_cycles > 0
 
 
 def test_constants_that_stay_are_waited_for_once() -> None:

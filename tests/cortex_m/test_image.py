@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from leanedge.targets.cortex_m.cores import CORES
 from leanedge.targets.cortex_m.emulator import EmulationFault
+from leanedge.targets.cortex_m.flash import CacheShape, FlashModel
 from leanedge.targets.cortex_m.image import Image, ImageTooLarge, build_image, memory_map, run_image
 from leanedge.targets.cortex_m.link_script import MemoryMap
 from leanedge.targets.cortex_m.stack import UnprovableStack
@@ -53,6 +54,16 @@ def test_each_board_runs_an_image_linked_to_its_memory(path: Path, tmp_path: Pat
     image = build_image(small_model(tmp_path), profile.cpu.core or "", memory_map(profile))
     assert run_image(image, NOISE[:1]).outputs == ((small_model_output(NOISE[0][0]),),)
     assert image.elf.symbols["vectors"] == min(r.address or 0 for r in profile.memory if r.kind == "flash")
+
+
+def test_waiting_for_flash_is_counted_by_layer(tmp_path: Path) -> None:
+    slow = FlashModel(5, 8, False, CacheShape(1, 8, 1), CacheShape(1, 8, 1))
+    image = build_image(small_model(tmp_path), "cortex-m4", MAP)
+    plain, waiting = run_image(image, NOISE), run_image(image, NOISE, slow)
+    assert waiting.outputs == plain.outputs
+    assert waiting.counts.cycles == plain.counts.cycles == plain.counts.device_cycles
+    assert all(waiting.by_layer[layer].stall_cycles > 64 for layer in ("first", "second"))
+    assert waiting.counts.stall_cycles == sum(counts.stall_cycles for counts in waiting.by_layer.values())
 
 
 def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:

@@ -132,9 +132,9 @@ class _Needs:
         weights = _values(self.program, operator.inputs[1])
         rows = weights[self.kept[operator.output]]
         weighed = np.any(rows != 0, axis=tuple(range(weights.ndim - 1)))
-        if operator.source not in self._foldable:
-            self._foldable[operator.source] = _foldable(self.program, operator, self.intervals)
-        return np.asarray(weighed & ~self._foldable[operator.source])
+        if operator.output not in self._foldable:
+            self._foldable[operator.output] = _foldable(self.program, operator, self.intervals)
+        return np.asarray(weighed & ~self._foldable[operator.output])
 
     def _tie(self, left: str, right: str) -> None:
         """The same channels of both, except where one has a single channel for all."""

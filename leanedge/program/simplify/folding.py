@@ -21,7 +21,7 @@ def fold_constants(program: Program) -> tuple[Program, tuple[Note, ...]]:
     Proof: the reference runs them here as it would each time. What the Program gives out is never a constant.
     """
     tensors, fixed = dict(program.tensors), kept_tensors(program)
-    notes = []
+    notes, removed = [], set()
     for operator in program.operators:
         inputs = [tensors[name] for name in operator.inputs]
         data = [tensor.data for tensor in inputs if tensor.data is not None]
@@ -33,8 +33,9 @@ def fold_constants(program: Program) -> tuple[Program, tuple[Note, ...]]:
         made = run_operator(operator, inputs, outputs, [constant.decode() for constant in data])
         for tensor, array in zip(outputs, made, strict=True):
             tensors[tensor.name] = replace(tensor, data=Dense(array))
+        removed.add(operator.output)
         notes.append(Note("constant", operator.source, f"{operator.kind} of constants"))
-    return without(replace(program, tensors=tensors), {note.operator for note in notes}, {}), tuple(notes)
+    return without(replace(program, tensors=tensors), removed, {}), tuple(notes)
 
 
 def remove_unread(program: Program) -> tuple[Program, tuple[Note, ...]]:
@@ -43,10 +44,11 @@ def remove_unread(program: Program) -> tuple[Program, tuple[Note, ...]]:
     Proof: an operator does nothing but write its outputs.
     """
     needed = set(kept_tensors(program))
-    notes = []
+    notes, removed = [], set()
     for operator in reversed(program.operators):
         if needed.intersection(operator.outputs):
             needed.update(operator.inputs)
         else:
+            removed.add(operator.output)
             notes.append(Note("unread", operator.source, f"nothing reads what {operator.kind} makes"))
-    return without(program, {note.operator for note in notes}, {}), tuple(notes)
+    return without(program, removed, {}), tuple(notes)

@@ -58,7 +58,7 @@ def fuse_pads(program: Program) -> tuple[Program, tuple[Note, ...]]:
             for operator in program.operators
         )
         note = Note("fused pad", pad.source, f"done by {', '.join(found.source for found in convolutions)}")
-        return without(replace(program, operators=operators), {pad.source}, {pad.output: pad.inputs[0]}), (note,)
+        return without(replace(program, operators=operators), {pad.output}, {pad.output: pad.inputs[0]}), (note,)
     return program, ()
 
 
@@ -84,7 +84,7 @@ def fuse_activations(program: Program, intervals: Mapping[str, Interval]) -> tup
         found = intervals[clamp.inputs[0]]
         if found.low.min() >= low and found.high.max() <= high:
             note = Note("fused activation", clamp.source, "what it reads is within its limits already")
-            return without(program, {clamp.source}, {clamp.output: clamp.inputs[0]}), (note,)
+            return without(program, {clamp.output}, {clamp.output: clamp.inputs[0]}), (note,)
         options = before.options
         if len(read[clamp.inputs[0]]) > 1 or not isinstance(options, _CLAMPING):
             continue
@@ -97,7 +97,7 @@ def fuse_activations(program: Program, intervals: Mapping[str, Interval]) -> tup
         operators = tuple(fused if operator is before else operator for operator in program.operators)
         note = Note("fused activation", clamp.source, f"done by {before.source}")
         shorter = replace(program, operators=operators)
-        return without(shorter, {clamp.source}, {clamp.output: clamp.inputs[0]}), (note,)
+        return without(shorter, {clamp.output}, {clamp.output: clamp.inputs[0]}), (note,)
     return program, ()
 
 

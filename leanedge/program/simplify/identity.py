@@ -53,7 +53,7 @@ def remove_identities(program: Program) -> tuple[Program, tuple[Note, ...]]:
             fixed |= {source}
         instead[operator.output] = source
         notes.append(Note("identity", operator.source, f"{operator.kind} that changes nothing"))
-    return without(program, {note.operator for note in notes}, instead), tuple(notes)
+    return without(program, instead.keys(), instead), tuple(notes)
 
 
 def _changes_nothing(program: Program, operator: ProgramOperator) -> bool:
@@ -129,7 +129,7 @@ def merge_quantize(program: Program) -> tuple[Program, tuple[Note, ...]]:
         middle = _one(program, first, source, numbers)
         both = _one(program, last, program.tensors[last.inputs[0]], middle)
         alone = len(read[first.output]) == 1 and first.output not in fixed
-        removed = {last.source, *([first.source] if alone else [])}
+        removed = {last.output, *([first.output] if alone else [])}
         own = last.output not in fixed or (source.name in made and source.name not in fixed)
         if source.dtype == out.dtype and _same_quant(source, out) and own and np.array_equal(both, numbers):
             note = Note("identity", last.source, f"gives back what {first.source} was given")
@@ -138,7 +138,7 @@ def merge_quantize(program: Program) -> tuple[Program, tuple[Note, ...]]:
         if np.array_equal(both, _one(program, short, source, numbers)):
             operators = tuple(short if operator is last else operator for operator in program.operators)
             note = Note("identity", last.source, f"reads past the quantize {first.source}")
-            return without(replace(program, operators=operators), removed - {last.source}, {}), (note,)
+            return without(replace(program, operators=operators), removed - {last.output}, {}), (note,)
     return program, ()
 
 

@@ -28,4 +28,4 @@ def without_final_softmax(program: Program) -> Program:
     ]
     if not final:
         raise ModelError("no output is a softmax", hint="leave the option out: the outputs are as they come already")
-    return without(program, {operator.source for operator in final}, {op.output: op.inputs[0] for op in final})
+    return without(program, {operator.output for operator in final}, {op.output: op.inputs[0] for op in final})

@@ -54,7 +54,7 @@ def without(program: Program, removed: Collection[str], instead: Mapping[str, st
 
     Args:
         program: The whole.
-        removed: Sources of operators.
+        removed: First outputs of operators.
         instead: Tensor that is no longer written -> the tensor that holds the same numbers.
 
     Returns:
@@ -69,7 +69,7 @@ def without(program: Program, removed: Collection[str], instead: Mapping[str, st
     operators = tuple(
         replace(operator, inputs=tuple(final(name) for name in operator.inputs))
         for operator in program.operators
-        if operator.source not in removed
+        if operator.output not in removed
     )
     outputs = tuple(replace(port, tensor=final(port.tensor)) for port in program.outputs)
     states = tuple(replace(state, written=final(state.written)) for state in program.states)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from .compact import convolution_int8_compact, convolution_int8_in_ram
 from .convolution import convolution_int8, convolution_int16
 from .depthwise import depthwise_bytes, depthwise_bytes_strips, depthwise_planes, depthwise_strips
-from .elementwise import sum_int8, sum_int8_tables
+from .elementwise import product_int8, sum_int8, sum_int8_tables
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
+from .lookup import lookup
 from .pointwise import pointwise_int8, pointwise_int16
 from .pooling import pooling
 from .thumb1_gemm import five_windows, one_window
@@ -41,5 +42,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     one_window,
     sum_int8,
     sum_int8_tables,
+    product_int8,
+    lookup,
 )
 """Each is asked for each layer; the order breaks ties."""

@@ -33,7 +33,7 @@ __all__ = ["convolution_int8_compact", "convolution_int8_in_ram"]
 _BODIES = (8, 7, 6, 5, 4)
 """Pairs of activations that the loop's body may take."""
 
-_FEW_PAIRS = 14
+_FEW_PAIRS = 16
 """Pairs of a window up to which they are written out and still fit a small cache of code."""
 
 _MOST_RAM = 24 * 1024

@@ -1,4 +1,6 @@
-"""add and sub of two int8 tensors: one multiply-accumulate an operand, though TFLM rounds four times.
+"""add, sub and mul of two int8 tensors.
+
+Sums take one multiply-accumulate an operand, though TFLM rounds four times.
 
 A result depends on 2^16 pairs of inputs only. So the rounding of TFLM is not imitated: a linear function is looked for
 that agrees on all of them,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from .requantize import Requantization
 
-__all__ = ["sum_int8", "sum_int8_tables"]
+__all__ = ["product_int8", "sum_int8", "sum_int8_tables"]
 
 Array = np.ndarray[Any, Any]
 
@@ -70,22 +72,7 @@ def sum_int8_tables(layer: Layer) -> Kernel | None:
     parts, multiplier, power = _parts(layer.program, layer.operator)
     low, high = (np.array([sum(int(edge(part)) for part in parts)]) for edge in (np.min, np.max))
     out = layer.program.tensors[layer.operator.output]
-    assert out.quant is not None
-    assert isinstance(layer.operator.options, ElementwiseOptions)
-    last = WeightedLayer(
-        "fully_connected",
-        (1, 1, 1),
-        (1, 1, 1),
-        np.zeros((1, 1), np.int8),
-        np.zeros(1, np.int64),
-        0,
-        int(out.quant.zero_point),
-        np.array([multiplier]),
-        np.array([power]),
-        *output_limits(layer.operator.options.activation, out),
-    )
-    room = 30 - int(max(-low[0], high[0])).bit_length()
-    found = requantization(last, np.array([0]), np.array([max(room, 0)]), (low, high))
+    found = _last_scale(layer, (multiplier, power), (low, high))
     if found is None:
         return None
     tables = np.stack(parts) << found.prescale[0]
@@ -101,6 +88,100 @@ def sum_int8_tables(layer: Layer) -> Kernel | None:
         source=naked_function(name, parameters, f"{out.elements} elements.", lines),
         leads=(0, 0),
     )
+
+
+def product_int8(layer: Layer) -> Kernel | None:
+    """Mul of two tensors of one shape, or of the last axes of one by the other's, repeated."""
+    operator, tensors = layer.operator, layer.program.tensors
+    if operator.kind != "mul" or not core_named(layer.core).dsp:
+        return None
+    left, right, out = (tensors[name] for name in (*operator.inputs, operator.output))
+    if any(t.dtype != "int8" or t.data is not None for t in (left, right, out)) or left.shape != out.shape:
+        return None
+    trailing = tuple(right.shape)
+    while trailing and trailing[0] == 1:
+        trailing = trailing[1:]
+    if not trailing or left.shape[-len(trailing) :] != trailing:
+        return None
+    found = _product_requantization(layer)
+    if found is None:
+        return None
+    assert left.quant is not None
+    assert right.quant is not None
+    zeros = int(left.quant.zero_point), int(right.quant.zero_point)
+    name, words = f"{layer.prefix}_mul", f"{layer.prefix}_words"
+    parameters = ("const int8_t *left", "const int8_t *right", "int8_t *output", "const int32_t *words")
+    lines = _product_instructions(found, zeros, right.elements, out.elements // right.elements)
+    return Kernel(
+        name="product_int8",
+        call=f"{name}({{input0}}, {{input1}}, {{output0}}, {words});",
+        constants=(Constant(words, found.words[0], "what requantizes"),),
+        source=naked_function(name, parameters, f"{out.elements} elements.", lines),
+        leads=(0, 0 if right.elements == out.elements else None),
+    )
+
+
+def _product_requantization(layer: Layer) -> Requantization | None:
+    quants = [layer.program.tensors[name].quant for name in (*layer.operator.inputs, layer.operator.output)]
+    scales = [float(np.float32(quant.scale)) for quant in quants if quant is not None]
+    zeros = [int(quant.zero_point) for quant in quants if quant is not None]
+    sides = [(-128 - zero, 127 - zero) for zero in zeros[:2]]
+    corners = [a * b for a in sides[0] for b in sides[1]]
+    reached = np.array([min(corners)]), np.array([max(corners)])
+    return _last_scale(layer, quantized_multiplier(scales[0] * scales[1] / scales[2]), reached)
+
+
+def _last_scale(layer: Layer, factor: tuple[int, int], reached: tuple[Array, Array]) -> Requantization | None:
+    """From numbers within limits to the layer's output."""
+    out = layer.program.tensors[layer.operator.output]
+    assert out.quant is not None
+    assert isinstance(layer.operator.options, ElementwiseOptions)
+    last = WeightedLayer(
+        "fully_connected",
+        (1, 1, 1),
+        (1, 1, 1),
+        np.zeros((1, 1), np.int8),
+        np.zeros(1, np.int64),
+        0,
+        int(out.quant.zero_point),
+        np.array([factor[0]]),
+        np.array([factor[1]]),
+        *output_limits(layer.operator.options.activation, out),
+    )
+    room = 30 - int(max(-reached[0][0], reached[1][0])).bit_length()
+    return requantization(last, np.array([0]), np.array([max(room, 0)]), reached)
+
+
+def _product_instructions(found: Requantization, zeros: tuple[int, int], columns: int, rows: int) -> list[str]:
+    """Of a function of (left, right, output, words): `rows` times `columns` products, `right` beginning anew each time.
+
+    r4 and r5 hold minus the zero points in both halves, r6 to r9 the words.
+    """
+    lines = ["push {r4-r11, lr}", "sub sp, sp, #16", "str r1, [sp, #0]"]
+    lines += [f"ldr r{6 + word}, [r3, #{4 * word}]" for word in range(found.words.shape[1])]
+    for register, zero in (("r4", zeros[0]), ("r5", zeros[1])):
+        lines += move_constant(register, (-zero & 0xFFFF) * 0x10001)
+    quads, rest = divmod(columns, 4)
+    lines += [*add_constant("r3", "r2", rows * columns, "r12"), "str r3, [sp, #8]", "1:", "ldr r1, [sp, #0]"]
+    if quads:
+        lines += [*add_constant("r3", "r2", 4 * quads, "r12"), "str r3, [sp, #4]", "2:"]
+        lines += ["ldr r10, [r0], #4", "ldr r11, [r1], #4"]
+        for half, rotated in ((0, ""), (1, ", ror #8")):
+            lines += [f"sxtab16 r12, r4, r10{rotated}", f"sxtab16 lr, r5, r11{rotated}"]
+            lines += ["smulbb r3, r12, lr", "smultt r12, r12, lr"]
+            for register, at in (("r3", half), ("r12", half + 2)):
+                lines += [*_requantized(found, register), f"strb {register}, [r2, #{at}]"]
+        lines += ["add r2, r2, #4", "ldr r3, [sp, #4]", "cmp r2, r3", "blo.w 2b"]
+    for _ in range(rest):
+        lines += ["ldrsb r10, [r0], #1", "ldrsb r11, [r1], #1", "sadd16 r10, r10, r4", "sadd16 r11, r11, r5"]
+        lines += ["smulbb r3, r10, r11", *_requantized(found, "r3"), "strb r3, [r2], #1"]
+    return [*lines, "ldr r3, [sp, #8]", "cmp r2, r3", "blo.w 1b", "add sp, sp, #16", "pop {r4-r11, pc}"]
+
+
+def _requantized(found: Requantization, register: str) -> list[str]:
+    bits = int(found.prescale[0])
+    shifted = [f"lsl {register}, {register}, #{bits}"] if bits else []
+    return [*shifted, *found.one(register, ["r6", "r7", "r8", "r9"], "lr")]
 
 
 def _parts(program: Program, operator: ProgramOperator) -> tuple[list[Array], int, int]:

@@ -26,6 +26,7 @@ from leanedge.target import Built, BuiltLayer, Observation, Trace
 from .elf import read_elf
 from .emulator import EmulationFault
 from .firmware import make_firmware
+from .flash import flash_model
 from .image import Image, memory_map, run_image
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
     run = None
     if made.image is not None:
         files += _write_image(made.image, folder)
-        run = run_image(made.image, [_noise(program)])
+        run = run_image(made.image, [_noise(program)], flash_model(profile))
     figures = _figures(made, run, profile)
     words = [_NOTE] if made.image else []
     words += [
@@ -173,10 +174,12 @@ def _figures(made: Firmware, run: ImageRun | None, profile: DeviceProfile) -> di
         "measured",
         {"by": f"counted in emulation, {made.image.compiler}", "by_class": dict(run.counts.by_class)},
     )
-    cycles = run.counts.cycles
-    detail = {"by": f"{profile.cpu.core} instruction timings, no wait states", "cells": [f"{profile.name} {_RUNTIME}"]}
+    cycles, clock = run.counts.device_cycles, profile.cpu.clock_hz or 1
+    by = f"{profile.cpu.core} instruction timings and a model of its flash and caches"
+    if flash_model(profile) is None:
+        by = f"{profile.cpu.core} instruction timings; no source for its flash, so none is waited for"
+    detail = {"by": by, "without_waiting": run.counts.cycles, "cells": [f"{profile.name} {_RUNTIME}"]}
     found["cycles"] = Figure(cycles, "count", "predicted", detail)
-    clock = profile.cpu.clock_hz or 1
     found["latency_ms"] = Figure(1e3 * cycles / clock, "ms", "predicted", {**detail, "clock_hz": clock, "threads": 1})
     energy = profile.cycle_energy
     if energy is None:

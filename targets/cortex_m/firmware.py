@@ -11,6 +11,7 @@ from leanedge.export.c_source.choose import choose_kernels, ram_at
 from leanedge.export.c_source.emit import emit
 from leanedge.export.c_source.layers import make_layers
 
+from .flash import flash_model
 from .image import ImageTooLarge, build_image, memory_map
 from .model_sources import write_model_sources
 from .options import try_kernels
@@ -92,7 +93,7 @@ def make_firmware(
     """
     core, memory = str(profile.cpu.core), memory_map(profile)
     layers = make_layers(program, name, core)
-    tried = try_kernels(program, layers, core, compiler)
+    tried = try_kernels(program, layers, core, compiler, flash_model(profile))
     flash = min(memory.flash_bytes, options.flash_bytes or memory.flash_bytes)
     ram = min(memory.ram_bytes, options.ram_bytes or memory.ram_bytes)
     chosen = choose_kernels(

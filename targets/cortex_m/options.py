@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Kernel, Layer
     from leanedge.program.types import ProgramOperator
 
+    from .flash import FlashModel
     from .toolchain import Compiler
 
 __all__ = ["TriedKernels", "trial_inputs", "try_kernels"]
@@ -35,7 +36,7 @@ class TriedKernels:
     """What was tried for a Program.
 
     Attributes:
-        options: For each operator, what it may have; cycles without wait states.
+        options: For each operator, what it may have.
         library_bytes: File of the shared library -> its code bytes.
     """
 
@@ -43,7 +44,9 @@ class TriedKernels:
     library_bytes: dict[str, int] = field(default_factory=dict)
 
 
-def try_kernels(program: Program, layers: Sequence[Layer], core: str, compiler: Compiler) -> TriedKernels:
+def try_kernels(
+    program: Program, layers: Sequence[Layer], core: str, compiler: Compiler, flash: FlashModel | None
+) -> TriedKernels:
     """Makes every kernel for every operator, runs each in emulation and compares it with the reference.
 
     Inputs are full-range noise and the extremes. What was tried before with the same code is not tried again.
@@ -53,6 +56,7 @@ def try_kernels(program: Program, layers: Sequence[Layer], core: str, compiler: 
         layers: One an operator (`make_layers`).
         core: Arm's name of the core.
         compiler: ``zig`` or ``gcc``.
+        flash: The device's flash, for what waiting for it takes; None counts cycles without waiting.
 
     Raises:
         UnsupportedOperator: An operator has no kernel at all.
@@ -60,9 +64,8 @@ def try_kernels(program: Program, layers: Sequence[Layer], core: str, compiler: 
     """
     tried = TriedKernels()
     made = [_made(layer) for layer in layers]
-    keys = [
-        [_key(layer, kernel, core, compiler) for kernel in group] for layer, group in zip(layers, made, strict=True)
-    ]
+    how = (core, compiler, repr(flash))
+    keys = [[_key(layer, kernel, how) for kernel in group] for layer, group in zip(layers, made, strict=True)]
     known: dict[str, Mapping[str, Any]] = {}
     missing: list[tuple[str, Layer, Kernel]] = []
     for layer, group, names in zip(layers, made, keys, strict=True):
@@ -78,7 +81,7 @@ def try_kernels(program: Program, layers: Sequence[Layer], core: str, compiler: 
         for (key, layer, kernel), trial, seen in zip(missing, trials, run_kernels(trials, core, compiler), strict=True):
             _compare(program, layer.operator, kernel, trial, seen.outputs, seen.faults)
             record = {
-                "cycles": seen.counts.cycles,
+                "cycles": seen.counts.device_cycles,
                 "instructions": seen.counts.instructions,
                 "code_bytes": seen.code_bytes,
                 "library_bytes": dict(seen.library_bytes),
@@ -114,12 +117,12 @@ def _made(layer: Layer) -> list[Kernel]:
     return found
 
 
-def _key(layer: Layer, kernel: Kernel, core: str, compiler: Compiler) -> str:
+def _key(layer: Layer, kernel: Kernel, how: tuple[str, ...]) -> str:
     tensors = layer.program.tensors
     shapes = [(tensors[name].shape, tensors[name].dtype) for name in (*layer.operator.inputs, *layer.operator.outputs)]
     constants = [(constant.array, constant.alignment) for constant in kernel.constants]
     text = (kernel.source + kernel.call).replace(layer.prefix, "")
-    return digest(text, constants, list(kernel.library), kernel.scratch_bytes, shapes, core, compiler, code_version())
+    return digest(text, constants, list(kernel.library), kernel.scratch_bytes, shapes, how, code_version())
 
 
 def trial_inputs(program: Program, operator: ProgramOperator) -> list[list[Array]]:

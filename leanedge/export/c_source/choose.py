@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leanedge.program.memory import lifetimes
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SLACK", "KernelOption", "choose_kernels", "ram_at"]
 
-SLACK: Mapping[Optimize, float] = {"speed": 1.01, "balanced": 1.12, "size": 1.4}
+SLACK: Mapping[Optimize, float] = {"speed": 1.01, "balanced": 1.2, "size": 1.5}
 """How many times the least possible cycles a choice may take, to save flash and RAM."""
+
+_WORTH: Mapping[Optimize, float] = {"speed": 0.0, "balanced": 0.5, "size": 0.2}
+"""What part of the memory must be saved for each part of the cycles that it costs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +55,10 @@ def choose_kernels(
 ) -> list[KernelOption] | None:
     """The choice for each operator; None where no choice keeps the limits.
 
-    First the least cycles within the limits; then the least flash and RAM that takes at most `SLACK` times as many.
-    Both by integer programming (HiGHS). RAM is, at each operator, the tensors alive and the scratch, an input counted
-    once with the output where the kernel may run in place: a lower bound, the planner may need more.
+    First the least cycles within the limits; then the least flash and RAM that is worth the cycles, which stay within
+    `SLACK` times as many. Both by integer programming (HiGHS). RAM is, at each operator, the tensors alive and the
+    scratch, an input counted once with the output where the kernel may run in place: a lower bound. Where the planner
+    needs more, kernels of the fullest operators are exchanged as long as that makes the whole better.
 
     Args:
         program: In the order that it will run in.
@@ -97,10 +101,21 @@ def choose_kernels(
     model.minimize(cycles)
     if model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
-    model.addConstr(cycles <= model.getInfo().objective_function_value * SLACK[optimize] + 1e-6)
-    model.minimize((flash + ram) / 1000)
+    least = max(model.getInfo().objective_function_value, 1e-9)
+    fastest = _picked(options, picks, model)
+    memory = sum(option.flash_bytes for option in fastest) + max(
+        (ram_at(program, index, option.kernel) for index, option in enumerate(fastest)), default=0
+    )
+    model.addConstr(cycles <= least * SLACK[optimize] + 1e-6)
+    model.minimize((flash + ram) * (1 / max(memory, 1)) + cycles * (_WORTH[optimize] / least))
     if model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
+    return _picked(options, picks, model)
+
+
+def _picked(
+    options: Sequence[Sequence[KernelOption]], picks: Sequence[Sequence[Any]], model: Any
+) -> list[KernelOption]:
     solution = model.getSolution().col_value
     return [
         group[max(range(len(group)), key=lambda k: solution[variables[k].index])]

@@ -85,7 +85,7 @@ class KernelObservation:
         counts: Of the input set that took the most cycles; the call through a table of pointers is counted too (one
             load for each pointer, a call and a return).
         stack_bytes: Most stack used, the caller's frame of the trial function included.
-        code_bytes: Of its own code: the call and the functions that its source defines.
+        functions: What its source defines -> bytes of code, and the call as ``trial_<number>``.
         library_bytes: File of its library -> bytes of that file's functions, as far as they are linked.
         faults: What it did wrong, one sentence each: writes outside output, scratch and stack. Empty: nothing.
     """
@@ -94,7 +94,7 @@ class KernelObservation:
     counts: Counts
     stack_bytes: int
     faults: tuple[str, ...]
-    code_bytes: int = 0
+    functions: Mapping[str, int] = field(default_factory=dict)
     library_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -146,9 +146,9 @@ def run_kernels(
             if follower is not None and flash is not None:
                 misses = _first_misses(machine, follower, trial, plan, function, ram)
                 found = replace(found, counts=with_stalls(found.counts, misses, flash))
-            own = _code_bytes(elf, trial.kernel.source) + _code_bytes(elf, f"trial_{number}(")
-            shared = {file: _code_bytes(elf, library_text(file)) for file in trial.kernel.library}
-            seen.append(replace(found, code_bytes=own, library_bytes=shared))
+            own = _functions(elf, trial.kernel.source) | _functions(elf, f"trial_{number}(")
+            shared = {file: sum(_functions(elf, library_text(file)).values()) for file in trial.kernel.library}
+            seen.append(replace(found, functions=own, library_bytes=shared))
         except EmulationFault as fault:
             raise EmulationFault(
                 f"{trial.kernel.name} for {trial.operator.source}: {fault.message} in {elf.function_at(fault.address)}",
@@ -164,10 +164,10 @@ def _loaded(core: Core, parts: Sequence[Memory], elf: Elf, flash: FlashModel | N
     return machine
 
 
-def _code_bytes(elf: Elf, source: str) -> int:
-    """Of the functions that the source defines."""
+def _functions(elf: Elf, source: str) -> dict[str, int]:
+    """Functions that the source defines, and their bytes of code."""
     names = set(re.findall(r"\b(\w+)\s*\(", source))
-    return sum(function.nbytes for function in elf.functions if function.name in names)
+    return {function.name: function.nbytes for function in elf.functions if function.name in names}
 
 
 @lru_cache(maxsize=64)

@@ -96,9 +96,8 @@ def make_firmware(
     tried = try_kernels(program, layers, core, compiler, flash_model(profile))
     flash = min(memory.flash_bytes, options.flash_bytes or memory.flash_bytes)
     ram = min(memory.ram_bytes, options.ram_bytes or memory.ram_bytes)
-    chosen = choose_kernels(
-        program, tried.options, options.optimize, flash - _MARGIN, ram, tried.library_bytes
-    ) or choose_kernels(program, tried.options, "size", None, None, tried.library_bytes)
+    chosen = choose_kernels(program, tried, options.optimize, flash - _MARGIN, ram)
+    chosen = chosen or choose_kernels(program, tried, "size")
     assert chosen is not None  # without limits there is always a choice
     kernels = {index: option.kernel for index, option in enumerate(chosen)}
     source = emit(program, kernels, name, notes)

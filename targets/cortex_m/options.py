@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,30 +23,18 @@ if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Kernel, Layer
     from leanedge.program.types import ProgramOperator
 
+    from .bench import KernelObservation
     from .flash import FlashModel
     from .toolchain import Compiler
 
-__all__ = ["TriedKernels", "trial_inputs", "try_kernels"]
+__all__ = ["trial_inputs", "try_kernels"]
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class TriedKernels:
-    """What was tried for a Program.
-
-    Attributes:
-        options: For each operator, what it may have.
-        library_bytes: File of the shared library -> its code bytes.
-    """
-
-    options: list[list[KernelOption]] = field(default_factory=list)
-    library_bytes: dict[str, int] = field(default_factory=dict)
-
-
 def try_kernels(
     program: Program, layers: Sequence[Layer], core: str, compiler: Compiler, flash: FlashModel | None
-) -> TriedKernels:
+) -> list[list[KernelOption]]:
     """Makes every kernel for every operator, runs each in emulation and compares it with the reference.
 
     Inputs are full-range noise and the extremes. What was tried before with the same code is not tried again.
@@ -58,11 +46,13 @@ def try_kernels(
         compiler: ``zig`` or ``gcc``.
         flash: The device's flash, for what waiting for it takes; None counts cycles without waiting.
 
+    Returns:
+        For each operator, what it may have.
+
     Raises:
         UnsupportedOperator: An operator has no kernel at all.
         ValidationFailed: A kernel's outputs differ from the reference, or it writes where it must not.
     """
-    tried = TriedKernels()
     made = [_made(layer) for layer in layers]
     how = (core, compiler, repr(flash))
     keys = [[_key(layer, kernel, how) for kernel in group] for layer, group in zip(layers, made, strict=True)]
@@ -83,21 +73,22 @@ def try_kernels(
             record = {
                 "cycles": seen.counts.device_cycles,
                 "instructions": seen.counts.instructions,
-                "code_bytes": seen.code_bytes,
-                "library_bytes": dict(seen.library_bytes),
+                **_code(seen),
             }
             known[key] = keep_json("kernels", key, record)
-    for group, names in zip(made, keys, strict=True):
-        tried.options.append(
-            [
-                KernelOption(kernel, known[key]["cycles"], known[key]["instructions"], known[key]["code_bytes"])
-                for kernel, key in zip(group, names, strict=True)
-            ]
-        )
-        for key in names:
-            for file, nbytes in known[key]["library_bytes"].items():
-                tried.library_bytes[file] = max(nbytes, tried.library_bytes.get(file, 0))
-    return tried
+    return [
+        [KernelOption(kernel, **known[key]) for kernel, key in zip(group, names, strict=True)]
+        for group, names in zip(made, keys, strict=True)
+    ]
+
+
+def _code(seen: KernelObservation) -> dict[str, Any]:
+    """Bytes of code of its own, and of what other layers may share: functions and files that are linked once."""
+    shared = {name: nbytes for name, nbytes in seen.functions.items() if name.startswith("leanedge_")}
+    return {
+        "code_bytes": sum(seen.functions.values()) - sum(shared.values()),
+        "shared_bytes": {**shared, **seen.library_bytes},
+    }
 
 
 def _made(layer: Layer) -> list[Kernel]:

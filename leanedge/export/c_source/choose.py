@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from leanedge.program.arena import plan_arena
 from leanedge.program.memory import lifetimes
 
 if TYPE_CHECKING:
@@ -31,17 +32,19 @@ class KernelOption:
         kernel: What would be emitted.
         cycles: Of one run, as the device would take them.
         instructions: Executed in one run.
-        code_bytes: Of its own code; `Kernel.constant_bytes` comes to it, and each file of its library once.
+        code_bytes: Of its own code; `Kernel.constant_bytes` comes to it.
+        shared_bytes: Function or file that layers share -> its bytes of code, linked once.
     """
 
     kernel: Kernel
     cycles: float
     instructions: int
     code_bytes: int
+    shared_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def flash_bytes(self) -> int:
-        """What it takes alone, without its library."""
+        """What it takes beside what layers share."""
         return self.kernel.constant_bytes + self.code_bytes
 
 
@@ -51,7 +54,6 @@ def choose_kernels(
     optimize: Optimize,
     flash_limit: int | None = None,
     ram_limit: int | None = None,
-    library_bytes: Mapping[str, int] | None = None,
 ) -> list[KernelOption] | None:
     """The choice for each operator; None where no choice keeps the limits.
 
@@ -66,7 +68,6 @@ def choose_kernels(
         optimize: What to save beyond the limits.
         flash_limit: Bytes for kernels and their constants.
         ram_limit: Bytes for tensors and scratch.
-        library_bytes: File of the shared library -> its code bytes; 0 where it is not known.
     """
     import highspy
 
@@ -75,20 +76,19 @@ def choose_kernels(
     picks = [[model.addBinary() for _ in group] for group in options]
     for variables in picks:
         model.addConstr(sum(variables) == 1)
-    files = sorted({file for group in options for option in group for file in option.kernel.library})
-    linked = {file: model.addBinary() for file in files}
+    sizes = {name: size for group in options for option in group for name, size in option.shared_bytes.items()}
+    linked = {name: model.addBinary() for name in sorted(sizes)}
     for variables, group in zip(picks, options, strict=True):
         for variable, option in zip(variables, group, strict=True):
-            for file in option.kernel.library:
-                model.addConstr(linked[file] >= variable)
-    sizes = library_bytes or {}
+            for name in option.shared_bytes:
+                model.addConstr(linked[name] >= variable)
     every = [
         (variable, option)
         for variables, group in zip(picks, options, strict=True)
         for variable, option in zip(variables, group, strict=True)
     ]
     flash = sum(option.flash_bytes * variable for variable, option in every)
-    flash = flash + sum(sizes.get(file, 0) * variable for file, variable in linked.items())
+    flash = flash + sum(sizes[name] * variable for name, variable in linked.items())
     ram = model.addVariable(lb=0)
     for index, (variables, group) in enumerate(zip(picks, options, strict=True)):
         needs = [ram_at(program, index, option.kernel) for option in group]
@@ -103,14 +103,59 @@ def choose_kernels(
         return None
     least = max(model.getInfo().objective_function_value, 1e-9)
     fastest = _picked(options, picks, model)
-    memory = sum(option.flash_bytes for option in fastest) + max(
-        (ram_at(program, index, option.kernel) for index, option in enumerate(fastest)), default=0
-    )
+    scale = _Worth(program, optimize, max(_flash(fastest) + _arena(program, fastest), 1), 1000 * least)
     model.addConstr(cycles <= least * SLACK[optimize] + 1e-6)
-    model.minimize((flash + ram) * (1 / max(memory, 1)) + cycles * (_WORTH[optimize] / least))
+    model.minimize((flash + ram) * (1 / scale.memory) + cycles * (_WORTH[optimize] / least))
     if model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
-    return _picked(options, picks, model)
+    return _exchanged(options, _picked(options, picks, model), scale)
+
+
+@dataclass(frozen=True)
+class _Worth:
+    """How choices are compared: memory and cycles as parts of those of the fastest choice."""
+
+    program: Program
+    optimize: Optimize
+    memory: int
+    cycles: float
+
+    def of(self, chosen: Sequence[KernelOption]) -> float:
+        """The less the better; infinite beyond the slack."""
+        cycles = sum(option.cycles for option in chosen) / self.cycles
+        if cycles > SLACK[self.optimize] * (1 + 1e-9):
+            return float("inf")
+        memory = _flash(chosen) + _arena(self.program, chosen)
+        return memory / self.memory + _WORTH[self.optimize] * cycles
+
+
+def _exchanged(
+    options: Sequence[Sequence[KernelOption]], chosen: list[KernelOption], worth: _Worth
+) -> list[KernelOption]:
+    """Exchanges kernels of the fullest operators while that makes the whole, as it is really placed, better."""
+    best = worth.of(chosen)
+    fullest = sorted(range(len(chosen)), key=lambda k: -ram_at(worth.program, k, chosen[k].kernel))[:_FULLEST]
+    while True:
+        before = best
+        for index in fullest:
+            for option in options[index]:
+                tried = [*chosen[:index], option, *chosen[index + 1 :]]
+                if option is not chosen[index] and (value := worth.of(tried)) < best - 1e-9:
+                    chosen, best = tried, value
+        if best == before:
+            return chosen
+
+
+_FULLEST = 8
+
+
+def _flash(chosen: Sequence[KernelOption]) -> int:
+    shared = {name: size for option in chosen for name, size in option.shared_bytes.items()}
+    return sum(option.flash_bytes for option in chosen) + sum(shared.values())
+
+
+def _arena(program: Program, chosen: Sequence[KernelOption]) -> int:
+    return plan_arena(program, {index: option.kernel for index, option in enumerate(chosen)}).arena_bytes
 
 
 def _picked(

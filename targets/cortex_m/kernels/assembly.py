@@ -20,10 +20,10 @@ def naked_function(name: str, parameters: Sequence[str], note: str, lines: Itera
         name: C identifier.
         parameters: In C, at most four words: they arrive in r0 to r3.
         note: What it does, for a comment.
-        lines: Instructions; numeric local labels.
+        lines: Instructions, numeric local labels, and comments of C.
     """
     listed = ", ".join(f"__attribute__((unused)) {parameter}" for parameter in parameters)
-    body = "\n".join(f'        "{_indented(line)}\\n"' for line in (".syntax unified", *lines))
+    body = "\n".join(map(_written, (".syntax unified", *lines)))
     return (
         f"/* {note} */\n"
         f"static __attribute__((naked, noinline, used)) void {name}({listed})\n"
@@ -67,5 +67,7 @@ def move_constant(target: str, number: int) -> list[str]:
     return lines if bits < 0x10000 else [*lines, f"movt {target}, #{bits >> 16}"]
 
 
-def _indented(line: str) -> str:
-    return line if line.endswith(":") else f"    {line}"
+def _written(line: str) -> str:
+    if line.startswith("/*"):
+        return f"        {line}"
+    return f'        "{line if line.endswith(":") else "    " + line}\\n"'

@@ -206,10 +206,12 @@ def _instructions(weights: Weights, body: int) -> list[str]:
 
 def _windows() -> list[str]:
     """Both windows of the pair, widened; the second is the first again after the last one of an odd number."""
-    lines = [f"ldr r0, {_INPUT}", "mov r1, r0", f"ldr r12, {_AT['left']}", "cmp r12, #1", "beq 3f"]
+    lines = ["/* Where the next two windows begin; the last of an odd number is taken twice. */"]
+    lines += [f"ldr r0, {_INPUT}", "mov r1, r0", f"ldr r12, {_AT['left']}", "cmp r12, #1", "beq 3f"]
     lines += [f"ldr r2, {_AT['column']}", f"ldr r3, {_AT['step']}", f"ldr r4, {_AT['jump']}"]
     lines += [f"ldr r5, {_AT['columns']}", *_advance("r1"), "mov r12, r1", *_advance("r12")]
     lines += [f"str r2, {_AT['column']}", f"str r12, {_INPUT}", "b 4f", "3:", "mov r2, #0", f"str r2, {_SECOND}", "4:"]
+    lines += ["/* Both, row by row, widened to 16 bits in pairs on the stack. */"]
     lines += [f"add r2, sp, #{_FRAME}", f"ldr r3, {_AT['rows']}"]
     lines += ["5:", f"ldr r4, {_AT['words']}", "cbz r4, 7f"]
     lines += ["6:", "ldr r5, [r0], #4", "ldr r6, [r1], #4", "sxtb16 r7, r5", "sxtb16 r8, r6", "strd r7, r8, [r2], #8"]
@@ -231,7 +233,8 @@ def _group(weights: Weights, channels: int, body: int) -> list[str]:
     """Up to four channels of both windows, stored; leaves the output pointer in lr."""
     first, second = [f"r{c}" for c in range(channels)], [f"r{4 + c}" for c in range(channels)]
     words = channel_words(channels, 8)
-    lines = [load_words("r8", first), *(f"mov {b}, {a}" for a, b in zip(first, second, strict=True))]
+    lines = [f"/* {channels} channels of both windows: r0 to r3 and r4 to r7. */"]
+    lines += [load_words("r8", first), *(f"mov {b}, {a}" for a, b in zip(first, second, strict=True))]
     lines += [f"add r9, sp, #{_FRAME}", "3:"]
     for _ in range(body):
         lines += ["ldm r9!, {r10, r11}", load_words("r8", ["r12", "lr"][: len(words)])]
@@ -243,6 +246,7 @@ def _group(weights: Weights, channels: int, body: int) -> list[str]:
     lines += [f"ldr r10, {_PAIRS_END}", "cmp r9, r10", "blo 3b"]
     lines += split_sums(channels, (first, second), min(int(weights.requantization.prescale[0]), 8))
     sums = list(zip(first, second, strict=True))
+    lines.append("/* To int8. */")
     lines += weights.requantization.instructions("r8", sums, ["r9", "r10", "r11", "r12", "lr"])
     lines += [f"ldr lr, {_OUTPUT}", f"ldr r9, {_SECOND}", "add r9, r9, lr"]
     lines += [*(f"strb r{4 + c}, [r9, #{c}]" for c in range(channels))]

@@ -102,7 +102,7 @@ def _instructions(weights: Weights, depth: int, body: int) -> list[str]:
     if groups > 1:
         words += 4 + weights.pairs * len(channel_words(4, weights.bits))
         lines += [*add_constant("r4", "r8", 4 * groups * words, "r5"), f"str r4, [sp, #{_STREAM_END}]"]
-    lines += _widen(depth)
+    lines += ["/* The input, widened to pairs of 16 bits. */", *_widen(depth)]
     if groups:
         lines += ["2:", *_group(weights, 4, loops, body), *_write(4)]
         if groups > 1:
@@ -141,7 +141,7 @@ def _widen(depth: int) -> list[str]:
 def _group(weights: Weights, channels: int, loops: int, body: int) -> list[str]:
     """Sums of up to four channels, requantized."""
     sums = [f"r{c}" for c in range(channels)]
-    lines = [load_words("r8", sums), f"ldr r12, [sp, #{_SCRATCH}]"]
+    lines = [f"/* {channels} channels. */", load_words("r8", sums), f"ldr r12, [sp, #{_SCRATCH}]"]
     if loops:
         lines += [*(["3:"] if loops > 1 else []), *_products(body, channels, weights.bits)]
         if loops > 1:
@@ -149,6 +149,7 @@ def _group(weights: Weights, channels: int, loops: int, body: int) -> list[str]:
     lines += _products(weights.pairs - loops * body, channels, weights.bits)
     if weights.bits == 8:
         lines += split_sums(channels, (sums,), min(int(weights.requantization.prescale[0]), 8))
+    lines.append("/* To int8. */")
     free = ["r9", "r10", "r11", "r12", "lr"]
     shared_at = _SHARED if weights.shared_words else None
     return [*lines, *weights.requantization.instructions("r8", [[r] for r in sums], free, shared_at)]

@@ -207,7 +207,8 @@ class _TwoPixels:
 
     def _windows(self) -> list[str]:
         """Both windows of the pair, widened; the second is the first again after the last one of an odd number."""
-        lines = [f"ldr r0, [sp, #{self.input}]"]
+        lines = ["/* The next two windows: each pair of inputs of both, widened, goes to FP registers or the stack. */"]
+        lines += [f"ldr r0, [sp, #{self.input}]"]
         if self.odd:
             lines += [f"ldr r12, [sp, #{self.left}]", "mov r1, r0", "cmp r12, #1", "beq 3f"]
         else:
@@ -277,7 +278,7 @@ class _TwoPixels:
         first, second = [f"r{c}" for c in range(channels)], [f"r{4 + c}" for c in range(channels)]
         spare = [f"r{r}" for r in range(8) if r % 4 >= channels]
         ring = [*spare, "r9", "r10", "r11"]
-        lines = [load_words("r8", first)]
+        lines = [f"/* {channels} channels of both windows: r0 to r3 and r4 to r7. */", load_words("r8", first)]
         fresh = set(range(channels))
         waiting: list[str] = []
         plan = channel_words(channels, self.weights.bits)
@@ -303,6 +304,7 @@ class _TwoPixels:
         if self.weights.bits == 8:
             lines += split_sums(channels, (first, second), min(int(self.weights.requantization.prescale[0]), 8))
         sums = list(zip(first, second, strict=True))
+        lines.append("/* To int8. */")
         return [*lines, *self.weights.requantization.instructions("r8", sums, ["r9", "r10", "r11", "r12", "lr"])]
 
     def _write(self, channels: int, offset: int | None) -> list[str]:

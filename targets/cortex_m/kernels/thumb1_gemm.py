@@ -255,6 +255,7 @@ _EXIT = [
 def _five(found: DistanceRequantization, depth: int, outputs: int) -> list[str]:
     """Of a function of (columns, weights, words, output); `depth` counts the sum of inputs too."""
     lines = _entry([*_constant("r4", depth * outputs), "adds r4, r4, r1", f"str r4, {_END}"])
+    lines += ["/* One channel of five windows: r8 to r12. */"]
     lines += ["3:", f"ldr r6, {_WORDS}", "ldr r1, [r6]", "adds r6, #4", f"str r6, {_WORDS}"]
     lines += [*(f"mov r{r}, r1" for r in range(8, 13)), f"ldr r0, {_COLUMNS}"]
     loops, rest = divmod(depth, _BODY)
@@ -285,7 +286,7 @@ def _five_products(inputs: int) -> list[str]:
 
 def _load_words(found: DistanceRequantization) -> list[str]:
     """The channel's words into r2 to r5, lr and the stack; r7 is kept on the stack."""
-    lines = ["str r7, [sp, #20]", f"ldr r7, {_WORDS}", "ldm r7!, {r2-r5}"]
+    lines = ["/* To int8. */", "str r7, [sp, #20]", f"ldr r7, {_WORDS}", "ldm r7!, {r2-r5}"]
     if found.signed:
         lines += ["ldm r7!, {r0, r6}", "mov lr, r0", f"str r6, {_DROP}"]
     return [*lines, f"str r7, {_WORDS}"]
@@ -305,7 +306,7 @@ def _one(found: DistanceRequantization, depth: int, outputs: int) -> list[str]:
 
 def _one_group(found: DistanceRequantization, depth: int, channels: int) -> list[str]:
     totals = [f"r{8 + c}" for c in range(channels)]
-    lines = [f"ldr r6, {_WORDS}"]
+    lines = [f"/* {channels} channels of the window. */", f"ldr r6, {_WORDS}"]
     for total in totals:
         lines += ["ldm r6!, {r1}", f"mov {total}, r1"]
     lines += [f"str r6, {_WORDS}", f"ldr r0, {_COLUMNS}"]

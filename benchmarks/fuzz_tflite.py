@@ -4,7 +4,7 @@
 
 Without models it damages files of its own making (and the reference models under LEANEDGE_SHARED, where that is set).
 Each file is loaded under a limit of seconds, each process under a limit of memory. What loads is then simplified,
-planned and written back, for a sample of them. Prints how often each thing came out; exits with 1 after any crash,
+planned, written back and run, for a sample of them. Prints how often each thing came out; exits with 1 after any crash,
 whose files are kept under --keep.
 """
 
@@ -31,6 +31,7 @@ from leanedge.errors import InputError
 from leanedge.export.tflite_file import tflite_bytes
 from leanedge.program.memory import plan_memory
 from leanedge.program.simplify import simplify
+from leanedge.program.simulate import simulate
 from leanedge.program.tflite_file import load_tflite
 from leanedge.program.types import (
     ConcatenationOptions,
@@ -59,7 +60,9 @@ SECONDS = 2.0
 MEMORY_BYTES = 3 << 30
 """Limit of address space of a process, the interpreter and its libraries included."""
 SIMPLIFY_EVERY = 20
-"""One in so many files that load goes through what comes next."""
+"""One in so many files, if it loads, goes through what comes next."""
+LARGEST_RUN = 200_000
+"""Elements of a model that is run before and after its simplification."""
 
 
 def made_files() -> list[bytes]:
@@ -229,7 +232,10 @@ def outcome(data: bytes, further: bool) -> str:
     try:
         program = load_tflite(data)
         if further:
-            tflite_bytes(plan_memory(simplify(program).program))
+            simplified = simplify(program).program
+            tflite_bytes(plan_memory(simplified))
+            if not _same_numbers(program, simplified):
+                return "CRASH simplified to other numbers"
     except InputError as error:
         return f"{type(error).__name__}"
     except TooSlow:
@@ -238,6 +244,20 @@ def outcome(data: bytes, further: bool) -> str:
         last = traceback.extract_tb(error.__traceback__)[-1]
         return f"CRASH {type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:80]}"
     return "simplified" if further else "loaded"
+
+
+def _same_numbers(program: Program, simplified: Program) -> bool:
+    """True where both give the same outputs for random inputs, or would take too long to run."""
+    if sum(tensor.elements for tensor in program.tensors.values()) > LARGEST_RUN:
+        return True
+    numbers = np.random.default_rng(0)
+    inputs = {
+        port.name: numbers.integers(-100, 100, tensor.shape).astype(tensor.dtype)
+        for port in program.inputs
+        for tensor in [program.tensors[port.tensor]]
+    }
+    before, after = simulate(program, inputs), simulate(simplified, inputs)
+    return all(np.array_equal(array, after[name]) for name, array in before.items())
 
 
 def _work(job: tuple[list[bytes], int, int, Path]) -> tuple[Counter[str], float]:

@@ -54,6 +54,7 @@ def depthwise_layers(draw):
         (draw(rows), 1 if narrow else wide, draw(st.integers(1, 10))),
         kernel=kernel,
         strides=draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2)])),
+        dilations=draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (2, 1), (1, 2), (3, 3)])) if pads is None else (1, 1),
         pads=pads,
         multiplier=draw(st.sampled_from([1, 1, 1, 2])),
         **_numbers(draw),
@@ -94,6 +95,8 @@ def test_depthwise_of_usual_shapes(core):
         depthwise((9, 8, 3), multiplier=3),
         depthwise((3, 40, 110)),
         depthwise((5, 5, 4), kernel=(1, 1)),
+        depthwise((14, 15, 8), dilations=(2, 2)),
+        depthwise((30, 1, 8), kernel=(5, 1), dilations=(3, 1), activation="none", zero=3),
         depthwise((24, 1, 8), kernel=(10, 1), pads=(0, 0, 0, 0), activation="none", zero=11),
         depthwise((49, 40, 1), kernel=(10, 8), strides=(2, 2), multiplier=4),
     ]

@@ -52,10 +52,10 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
         return None
     view = View.of(numbers)
     vertical, _ = view.stride
-    if numbers.dilations != (1, 1) or vertical > 2 or view.left >= view.columns + view.left:
+    if vertical > 2:
         return None
     rows, columns = _block_size(view)
-    words = Words.of((view.weights.shape[0], view.weights.shape[1]), both_parities=vertical == 1 and rows > 1)
+    words = Words.of(view.kernel, both_parities=vertical == 1 and rows > 1, neighbours=view.dilation[0] == 1)
     most = _prescale_limit(numbers)
     rounding = requantization(numbers, np.zeros_like(most), most)
     if rounding is None:
@@ -76,7 +76,7 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
     )
     if plan.streamed:
         plan = _in_order_of_use(plan)
-    if (strip is not None and plan.groups <= strip) or plan.width * plan.plane_rows > 2**24 or _too_far(plan):
+    if (strip is not None and plan.groups <= strip) or plan.gathered < 1 or _too_far(plan):
         return None
     return Kernel(
         name="depthwise_planes" if strip is None else "depthwise_strips",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..requantize import Requantization
     from .view import View
 
@@ -30,9 +32,18 @@ class Words:
     halves: tuple[tuple[tuple[int, int] | None, tuple[int, int] | None], ...]
 
     @classmethod
-    def of(cls, kernel: tuple[int, int], *, both_parities: bool) -> Words:
-        """Words for output rows that begin on even rows of the plane, or on even and on odd ones."""
+    def of(cls, kernel: tuple[int, int], *, both_parities: bool, neighbours: bool = True) -> Words:
+        """Words for output rows that begin on even rows of the plane, or on even and on odd ones.
+
+        Args:
+            kernel: Height and width.
+            both_parities: Whether output rows begin on odd rows too.
+            neighbours: Whether weights below each other meet pixels below each other: there is no dilation.
+        """
         height, width = kernel
+        if not neighbours:
+            taps = [(row, column) for row in range(height) for column in range(width)]
+            return cls(_two_by_two(taps))
         first = [0, 1] if both_parities else [0]
         pairs: list[tuple[tuple[int, int] | None, tuple[int, int] | None]] = [
             ((row, column), (row + 1, column))
@@ -45,10 +56,7 @@ class Words:
         if both_parities:
             alone |= {0} | ({height - 1} if height % 2 == 0 else set())
         single = [(row, column) for row in sorted(alone) for column in range(width) if (row, column) not in held]
-        single_pairs = [
-            (tap, single[i + 1] if i + 1 < len(single) else None) for i, tap in enumerate(single) if i % 2 == 0
-        ]
-        return cls((*pairs, *single_pairs))
+        return cls((*pairs, *_two_by_two(single)))
 
     def pair(self, tap: tuple[int, int]) -> int:
         """The word that holds this tap low and the one below it high."""
@@ -69,6 +77,10 @@ class Words:
             bottom, top = (zero if tap is None else weights[tap] for tap in (low, high))
             columns.append((bottom & 0xFFFF) | (top << 16))
         return np.stack(columns, axis=1).astype(np.uint32).view(np.int32)
+
+
+def _two_by_two(taps: Sequence[tuple[int, int]]) -> tuple[tuple[tuple[int, int], tuple[int, int] | None], ...]:
+    return tuple((tap, taps[i + 1] if i + 1 < len(taps) else None) for i, tap in enumerate(taps) if i % 2 == 0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,7 @@ class Plan:
     @property
     def width(self) -> int:
         """Words of a row of a plane."""
-        return (self.view.out_columns - 1) * self.view.stride[1] + int(self.view.weights.shape[1])
+        return (self.view.out_columns - 1) * self.view.stride[1] + self.view.span[1]
 
     @property
     def gathered(self) -> int:
@@ -123,7 +135,7 @@ class Plan:
 
     def pairs_of(self, rows: int) -> int:
         """Pairs of rows that so many output rows see."""
-        return (self.view.stride[0] * (rows - 1) + int(self.view.weights.shape[0]) - 1) // 2 + 1
+        return (self.view.stride[0] * (rows - 1) + self.view.span[0] - 1) // 2 + 1
 
     @property
     def groups(self) -> int:

@@ -182,21 +182,23 @@ class Product:
 def products_of(plan: Plan, outputs: Sequence[tuple[int, int]]) -> list[Product]:
     """All products of a block of outputs, (row, column) each."""
     down, across = plan.view.stride
-    height, width, _ = plan.view.weights.shape
+    height, width = plan.view.kernel
+    apart, beside = plan.view.dilation
     products = []
     for row, column in outputs:
-        first = down * row
         for dx in range(width):
-            for pair in range(first // 2, (first + height - 1) // 2 + 1):
-                taps = [pair * 2 - first, pair * 2 + 1 - first]
-                inside = [0 <= tap < height for tap in taps]
-                if all(inside):
+            # Each tap's row of the plane: its pair, and which half of it.
+            seen: dict[int, dict[int, int]] = {}
+            for tap in range(height):
+                seen.setdefault((down * row + apart * tap) // 2, {})[(down * row + apart * tap) % 2] = tap
+            for pair, taps in seen.items():
+                if len(taps) == 2:
                     operation, word = "smlad", plan.words.pair((taps[0], dx))
                 else:
-                    lane = 0 if inside[0] else 1
-                    word, half = plan.words.half((taps[lane], dx))
+                    ((lane, tap),) = taps.items()
+                    word, half = plan.words.half((tap, dx))
                     operation = f"smla{'bt'[lane]}{half.lower()}"
-                place = 4 * (pair * plan.width + across * column + dx)
+                place = 4 * (pair * plan.width + across * column + beside * dx)
                 products.append(Product((row, column), place, word, operation))
     return products
 

@@ -72,19 +72,14 @@ class _Plan:
     strip: int
 
     @property
-    def kernel(self) -> tuple[int, int]:
-        """Height and width of the window."""
-        return int(self.view.weights.shape[0]), int(self.view.weights.shape[1])
-
-    @property
     def width(self) -> int:
         """Columns of the plane."""
-        return int((self.view.out_columns - 1) * self.view.stride[1] + self.kernel[1])
+        return (self.view.out_columns - 1) * self.view.stride[1] + self.view.span[1]
 
     @property
     def height(self) -> int:
         """Rows of the plane."""
-        return (self.strip - 1) * self.view.stride[0] + self.kernel[0]
+        return (self.strip - 1) * self.view.stride[0] + self.view.span[0]
 
     @property
     def overlap(self) -> int:
@@ -109,7 +104,7 @@ class _Plan:
     @property
     def record_words(self) -> int:
         """Words of a channel's constants: the bias, what requantizes, the weights as bytes."""
-        taps = self.kernel[0] * self.kernel[1]
+        taps = self.view.kernel[0] * self.view.kernel[1]
         return 1 + int(self.requantization.words.shape[1]) + -(-taps // 4)
 
 
@@ -121,8 +116,8 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
     except ValueError:
         return None
     view = max(View.of(numbers), View.of(numbers).transposed(), key=_columns_at_once)
-    height, width, _ = view.weights.shape
-    if numbers.dilations != (1, 1) or _columns_at_once(view) < 1 or height * width > _MOST_TAPS:
+    height, width = view.kernel
+    if _columns_at_once(view) < 1 or height * width > _MOST_TAPS:
         return None
     rounding = distance_requantization(numbers)
     if rounding is None or (strip is not None and view.out_rows <= strip):
@@ -130,6 +125,8 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
     channels = numbers.input_shape[2]
     multiplier = numbers.output_shape[2] // channels
     plan = _Plan(layer.prefix, view, channels, multiplier, numbers.input_zero, rounding, strip or view.out_rows)
+    if plan.gathered < 1:
+        return None
     rows, rows_source = _row_function(plan)
     return Kernel(
         name="depthwise_bytes" if strip is None else "depthwise_bytes_strips",
@@ -144,7 +141,7 @@ def _depthwise(layer: Layer, strip: int | None) -> Kernel | None:
 
 def _columns_at_once(view: View) -> int:
     """Output columns whose inputs LDRB reaches, at most as many as there are sums."""
-    reach = (_REACH // _GROUP - (int(view.weights.shape[1]) - 1)) // view.stride[1] + 1
+    reach = (_REACH // _GROUP - (view.span[1] - 1)) // view.stride[1] + 1
     return min(reach, len(_SUMS), view.out_columns)
 
 
@@ -196,7 +193,7 @@ def _constant(register: str, number: int) -> list[str]:
 def _row_function(plan: _Plan) -> tuple[str, str]:
     """(name, source): computes rows of one channel from its plane."""
     view, words = plan.view, plan.requantization.words.shape[1]
-    taps = plan.kernel[0] * plan.kernel[1]
+    taps = plan.view.kernel[0] * plan.view.kernel[1]
     # On the stack: the weights, then the bias, what requantizes, a sum, rows to do, blocks to do.
     frame = 4 * (taps + 1 + words + 3)
     rows_left, blocks_left = frame - 8, frame - 4
@@ -213,7 +210,7 @@ def _row_function(plan: _Plan) -> tuple[str, str]:
     ]
     lines += [f"str r3, [sp, #{rows_left}]", "mov r8, r2"]
     lines += [*_constant("r3", view.out_column_bytes), "mov r9, r3"]
-    lines += [*_constant("r3", _GROUP * plan.width), "mov r11, r3"]
+    lines += [*_constant("r3", _GROUP * plan.width * view.dilation[0]), "mov r11, r3"]
     for number in range(1 + words):
         lines += [f"ldr r3, [r1, #{4 * number}]", f"str r3, [sp, #{4 * (taps + number)}]"]
     lines += [f"adds r1, #{4 * (1 + words)}"]
@@ -264,7 +261,7 @@ def _row_function(plan: _Plan) -> tuple[str, str]:
 
 def _block(plan: _Plan, columns: int) -> list[str]:
     """Some columns of one output row."""
-    height, width = plan.kernel
+    height, width = plan.view.kernel
     taps = height * width
     sums = _SUMS[:columns]
     lines = [f"ldr r4, [sp, #{4 * taps}]", *(f"movs {total}, r4" for total in sums[1:])]
@@ -274,7 +271,7 @@ def _block(plan: _Plan, columns: int) -> list[str]:
         for column in range(width):
             lines.append(f"ldr r2, [sp, #{4 * (row * width + column)}]")
             for number, total in enumerate(sums):
-                offset = _GROUP * (number * plan.view.stride[1] + column)
+                offset = _GROUP * (number * plan.view.stride[1] + column * plan.view.dilation[1])
                 lines += [f"ldrb r3, [r0, #{offset}]", "muls r3, r2, r3", f"adds {total}, {total}, r3"]
     lines += ["mov r0, r12"] if height > 1 else []
     # The sums make room for the words: the first goes on at once, the others wait.

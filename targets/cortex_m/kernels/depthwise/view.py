@@ -29,6 +29,7 @@ class View:
         out_row_bytes: From a row of the output to the next.
         out_column_bytes: From a column of the output to the next.
         stride: Vertical and horizontal.
+        dilation: The same.
         top: Rows of padding before the first.
         left: Columns of padding before the first.
         weights: (kernel height, kernel width, channels).
@@ -43,9 +44,21 @@ class View:
     out_row_bytes: int
     out_column_bytes: int
     stride: tuple[int, int]
+    dilation: tuple[int, int]
     top: int
     left: int
     weights: Array
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the window, in weights."""
+        return int(self.weights.shape[0]), int(self.weights.shape[1])
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Height and width of the window, in pixels."""
+        height, width = self.kernel
+        return (height - 1) * self.dilation[0] + 1, (width - 1) * self.dilation[1] + 1
 
     @classmethod
     def of(cls, numbers: WeightedLayer) -> View:
@@ -63,6 +76,7 @@ class View:
             out_width * outputs,
             outputs,
             numbers.strides,
+            numbers.dilations,
             top,
             left,
             numbers.weights,
@@ -81,6 +95,7 @@ class View:
             self.out_column_bytes,
             self.out_row_bytes,
             (self.stride[1], self.stride[0]),
+            (self.dilation[1], self.dilation[0]),
             self.left,
             self.top,
             self.weights.transpose(1, 0, 2),

@@ -95,6 +95,7 @@ def test_depthwise_of_usual_shapes(core):
         depthwise((9, 8, 3), multiplier=3),
         depthwise((3, 40, 110)),
         depthwise((5, 5, 4), kernel=(1, 1)),
+        depthwise((7, 90, 60), kernel=(1, 3)),
         depthwise((14, 15, 8), dilations=(2, 2)),
         depthwise((30, 1, 8), kernel=(5, 1), dilations=(3, 1), activation="none", zero=3),
         depthwise((24, 1, 8), kernel=(10, 1), pads=(0, 0, 0, 0), activation="none", zero=11),

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["gather_functions"]
 
+_POST_INDEXED, _FAR = 255, 4095
+"""Furthest that a load moves its pointer, and furthest byte that it reaches."""
+
 
 def gather_functions(plan: Plan) -> list[str]:
     """``<prefix>_gather`` and what it calls."""
@@ -40,10 +43,10 @@ def _gather_function(plan: Plan, kind: str) -> tuple[str, str]:
     lines += [] if kind == "both" else move_constant("r10", _pad_bytes(plan))
     lines += ["1:"] if kind == "both" else []
     columns = plan.gathered
-    loop = 4 if columns > 8 else columns
+    short = view.column_bytes <= _POST_INDEXED
+    loop = 4 if short else min(4, _FAR // view.column_bytes + 1)
     moved = 0
-    short = view.column_bytes <= 255
-    if columns > 8:
+    if columns > (2 * loop if short else loop):
         lines += [f"mov r11, #{columns // loop}", "2:", *_gather_columns(plan, pointers, planes, loop)]
         lines += [] if short else [x for p in pointers for x in add_constant(p, p, loop * view.column_bytes, "r4")]
         lines += ["subs r11, r11, #1", "bne 2b"]
@@ -82,7 +85,7 @@ def _gather_columns(plan: Plan, pointers: Sequence[str], planes: Sequence[str], 
                     pair.append("r10")
                     continue
                 register = f"r{4 + 2 * number + row}"
-                place = f"[{pointer}], #{step}" if step <= 255 else f"[{pointer}, #{pixel * step}]"
+                place = f"[{pointer}], #{step}" if step <= _POST_INDEXED else f"[{pointer}, #{pixel * step}]"
                 lines.append(f"{load} {register}, {place}")
                 pair.append(register)
             words.append(pair)

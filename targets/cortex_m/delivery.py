@@ -28,6 +28,7 @@ from .emulator import EmulationFault
 from .firmware import make_firmware
 from .flash import flash_model
 from .image import Image, memory_map, run_image
+from .timing import TYPICAL_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -180,7 +181,9 @@ def _figures(made: Firmware, run: ImageRun | None, profile: DeviceProfile) -> di
         by = f"{profile.cpu.core} instruction timings; no source for its flash, so none is waited for"
     detail = {"by": by, "without_waiting": run.counts.cycles, "cells": [f"{profile.name} {_RUNTIME}"]}
     found["cycles"] = Figure(cycles, "count", "predicted", detail)
-    found["latency_ms"] = Figure(1e3 * cycles / clock, "ms", "predicted", {**detail, "clock_hz": clock, "threads": 1})
+    known = {"error": TYPICAL_ERROR[core], "models": 4} if (core := profile.cpu.core or "") in TYPICAL_ERROR else {}
+    detail = {**detail, **known, "clock_hz": clock, "threads": 1}
+    found["latency_ms"] = Figure(1e3 * cycles / clock, "ms", "predicted", detail)
     energy = profile.cycle_energy
     if energy is None:
         found["energy_uj"] = unavailable("uJ", f"the profile of {profile.name} has no sourced energy of a cycle")

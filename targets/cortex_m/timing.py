@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from .emulator import Block
     from .flash import FlashModel, Misses
 
-__all__ = ["CLASSES", "Counts", "InstructionClass", "count", "with_stalls"]
+__all__ = ["CLASSES", "TYPICAL_ERROR", "Counts", "InstructionClass", "count", "with_stalls"]
+
+TYPICAL_ERROR: Mapping[str, float] = {"cortex-m4": 0.10}
+"""Core -> median relative error of predicted cycles, on four models with CMSIS-NN's kernels whose times on a board are
+published (`benchmarks.cortex_m_timing`); cores that nothing could be compared on are left out."""
 
 InstructionClass = Literal["load", "store", "multiply", "branch", "fp_move", "fp_arithmetic", "other"]
 

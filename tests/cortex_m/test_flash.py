@@ -30,7 +30,8 @@ CONDITIONAL = r"""__attribute__((naked, noinline)) static void read_some(const i
     __asm__("push {r4, r5, r6, lr}\n"
             "1: tst r1, #1\n it ne\n ldrne r3, [r0]\n"
             "b 3f\n 3: adds r4, r4, #1\n tst r1, #2\n ittt ne\n ldrne r3, [r0, #4]\n ldrne r5, [r0, #8]\n"
-            "addne r6, #1\n b 4f\n 4: subs r1, #1\n bne 1b\n cmp r1, #0\n itt eq\n ldreq r3, [r0]\n popeq {r4, r5, r6, pc}\n b 1b\n");
+            "addne r6, #1\n b 4f\n 4: subs r1, #1\n bne 1b\n cmp r1, #0\n itt eq\n ldreq r3, [r0]\n"
+            "popeq {r4, r5, r6, pc}\n b 1b\n");
 }"""
 
 

@@ -100,7 +100,7 @@ def float_literal(number: float) -> str:
     return f"{np.float32(number)!s}f"
 
 
-_PER_LINE = {1: 18, 2: 13, 4: 8}
+_PER_LINE = {1: 18, 2: 13, 4: 8, 8: 5}
 """Numbers on a line, by bytes of each: at most 110 characters."""
 
 

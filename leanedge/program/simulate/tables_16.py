@@ -13,7 +13,16 @@ from leanedge.program.fixed_point import quantized_multiplier, scale_by
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["logistic_16", "softmax_16", "tanh_16"]
+__all__ = [
+    "exp_table",
+    "logistic_16",
+    "reciprocal_table",
+    "sigmoid_table",
+    "softmax_16",
+    "softmax_scale",
+    "tanh_16",
+    "twelve_thousandths",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,13 +48,15 @@ def _table(function: Callable[[Array], Array], low: float, high: float) -> Array
 
 
 @cache
-def _exp_table() -> Array:
+def exp_table() -> Array:
+    """513 values of exp over [-10, 0]."""
     # float64's exp, rounded: float32's own differs between machines in the last bit.
     return _table(lambda x: np.exp(x.astype(np.float64)), -10.0, 0.0)
 
 
 @cache
-def _reciprocal_table() -> Array:
+def reciprocal_table() -> Array:
+    """513 values of 1 / (1 + x) over [0, 1]."""
     return _table(lambda x: np.float32(1) / (np.float32(1) + x), 0.0, 1.0)
 
 
@@ -56,23 +67,28 @@ def _look_up(number: Array, table: Array) -> Array:
     return np.asarray(table[index] + ((slope * (number & 0x7F) + 64) >> 7))
 
 
+def softmax_scale(scale: float, beta: float) -> tuple[int, int]:
+    """(multiplier, power) from differences of the input to places in the table of exponentials."""
+    return quantized_multiplier(float(np.float32(np.float32(scale) * np.float32(beta))) / (10.0 / 65535.0))
+
+
 def softmax_16(array: Array, scale: float, beta: float) -> Array:
     """Over the last axis; int16 in of that scale, int16 out of scale 1/32768."""
-    multiplier, power = quantized_multiplier(float(np.float32(np.float32(scale) * np.float32(beta))) / (10.0 / 65535.0))
+    multiplier, power = softmax_scale(scale, beta)
     difference = array.astype(np.int64) - array.max(axis=-1, keepdims=True)
     scaled = scale_by(difference, multiplier, power)
-    e = _look_up(np.clip(scaled + 32767, -32768, 32767), _exp_table())
+    e = _look_up(np.clip(scaled + 32767, -32768, 32767), exp_table())
     total = e.sum(axis=-1, keepdims=True)
     headroom = 32 - np.frompyfunc(lambda number: int(number).bit_length(), 1, 1)(total).astype(np.int64)
     shifted = ((total << (headroom - 1)) + (1 << 13)) >> 14
-    inverse = _look_up(np.clip(shifted - (1 << 15) - (1 << 16), -32768, 32767), _reciprocal_table())
+    inverse = _look_up(np.clip(shifted - (1 << 15) - (1 << 16), -32768, 32767), reciprocal_table())
     right = 31 - headroom
     result = (e * inverse + (np.int64(1) << (right - 1))) >> right
     return np.asarray(np.clip(result, 0, 32767).astype(np.int16))
 
 
 @cache
-def _sigmoid_table() -> Array:
+def sigmoid_table() -> Array:
     """1 / (1 + exp(-x)) in 1/65536 at x = 0, 1/24, ..., 254/24, and what it saturates to.
 
     Each is moved by half of the error that a straight line to the next one would have in the middle.
@@ -83,20 +99,25 @@ def _sigmoid_table() -> Array:
 
 def _in_twelve_thousandths(array: Array, scale: float) -> Array:
     """The input in units of 1/(3 x 4096)."""
+    multiplier, rounding, shift = twelve_thousandths(scale)
+    return np.asarray((array.astype(np.int64) * multiplier + rounding) >> shift)
+
+
+def twelve_thousandths(scale: float) -> tuple[int, int, int]:
+    """(multiplier, rounding, shift): (integer x multiplier + rounding) / 2^shift is its value in units of 1/12288."""
     mantissa, exponent = math.frexp(scale)
     if mantissa == 0.5 and exponent - 1 in (-12, -11):
-        return array.astype(np.int64) * (3 << (exponent - 1 + 12))
+        return 3 << (exponent - 1 + 12), 0, 0
     real, shift = scale * 4096 * 3, 0
     while real <= 32767.0 / 2.0 and shift <= 30:
         real, shift = real * 2, shift + 1
-    rounding = 1 << (shift - 1) if shift else 0
-    return np.asarray((array.astype(np.int64) * int(real) + rounding) >> shift)
+    return int(real), 1 << (shift - 1) if shift else 0, shift
 
 
 def _sigmoid(magnitude: Array, bits: int) -> Array:
     """The table at magnitude / 2^bits, interpolated, with so many bits more."""
     place = np.minimum(magnitude >> bits, 254)
-    table = _sigmoid_table()
+    table = sigmoid_table()
     part = magnitude & ((1 << bits) - 1)
     return np.asarray((table[place] << bits) + part * (table[place + 1] - table[place]))
 

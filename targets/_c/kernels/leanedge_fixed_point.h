@@ -44,4 +44,12 @@ static inline int8_t leanedge_requantize(int32_t number, int32_t multiplier, int
     return (int8_t)leanedge_clamp(leanedge_scale(number, multiplier, power) + zero, low, high);
 }
 
+/* A sum of int16 products: number x multiplier / 2^shift, a half rounded up, clamped. */
+static inline int16_t leanedge_requantize_wide(int64_t number, int16_t multiplier, int32_t shift, int32_t low,
+                                               int32_t high)
+{
+    const int64_t scaled = (number * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
+    return (int16_t)(scaled < low ? low : scaled > high ? high : scaled);
+}
+
 #endif

@@ -187,6 +187,62 @@ typedef struct {
 
 void leanedge_resize_bilinear_int8(const leanedge_resize_bilinear *p, const int8_t *input, int8_t *output);
 
+/* int16 activations: zero points are 0, sums have 64 bits; a factor is multiplier (15 bits) / 2^shift, rounded once. */
+typedef struct {
+    leanedge_window window;
+    int32_t groups;
+    const int8_t *weights;
+    const int64_t *bias;
+    const int16_t *multiplier;
+    const int8_t *shift;
+    int32_t factor_step; /* 1: a factor for each output; 0: the first for all */
+    int32_t low, high;
+} leanedge_conv_16;
+
+void leanedge_conv_2d_int16(const leanedge_conv_16 *p, const int16_t *input, int16_t *output);
+void leanedge_depthwise_conv_2d_int16(const leanedge_conv_16 *p, const int16_t *input, int16_t *output);
+void leanedge_transpose_conv_int16(const leanedge_conv_16 *p, const int16_t *input, int16_t *output);
+
+void leanedge_add_int16(const leanedge_add *p, const int16_t *left, const int16_t *right, int16_t *output);
+void leanedge_sub_int16(const leanedge_add *p, const int16_t *left, const int16_t *right, int16_t *output);
+void leanedge_mul_int16(const leanedge_mul *p, const int16_t *left, const int16_t *right, int16_t *output);
+void leanedge_max_pool_int16(const leanedge_pool *p, const int16_t *input, int16_t *output);
+void leanedge_average_pool_int16(const leanedge_pool *p, const int16_t *input, int16_t *output);
+void leanedge_mean_int16(const leanedge_mean *p, const int16_t *input, int16_t *output);
+
+/* Two straight lines that meet at the input's zero point, clamped: relu, leaky_relu, quantize. */
+typedef struct {
+    int32_t count;
+    int32_t input_zero, output_zero;
+    int32_t above_multiplier, above_power;
+    int32_t below_multiplier, below_power;
+    int32_t low, high;
+} leanedge_lines;
+
+void leanedge_lines_int16(const leanedge_lines *p, const int16_t *input, int16_t *output);
+void leanedge_lines_int8_int16(const leanedge_lines *p, const int8_t *input, int16_t *output);
+void leanedge_lines_int16_int8(const leanedge_lines *p, const int16_t *input, int8_t *output);
+
+/* logistic and tanh: (input x multiplier + rounding) / 2^shift is in units of 1/12288; sigmoid(n / 24) x 2^16. */
+typedef struct {
+    int32_t count;
+    const uint16_t *sigmoid;
+    int32_t multiplier, rounding, shift;
+} leanedge_sigmoid;
+
+void leanedge_logistic_int16(const leanedge_sigmoid *p, const int16_t *input, int16_t *output);
+void leanedge_tanh_int16(const leanedge_sigmoid *p, const int16_t *input, int16_t *output);
+
+/* Tables of exp(-10 .. 0) and 1 / (1 + 0 .. 1), 513 numbers each. */
+typedef struct {
+    int32_t rows, depth;
+    int32_t multiplier, power;
+    const int16_t *exponentials;
+    const int16_t *reciprocals;
+} leanedge_softmax_16;
+
+void leanedge_softmax_int16(const leanedge_softmax_16 *p, const int16_t *input, int16_t *output);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,8 @@
 #include "leanedge_fixed_point.h"
 #include "leanedge_pairs.h"
 
+LEANEDGE_FOR_EACH_PAIR(for_each_pair, int8_t)
+
 static int8_t combine(const void *parameters, int8_t input, int8_t slope)
 {
     const leanedge_prelu *const p = (const leanedge_prelu *)parameters;
@@ -15,5 +17,5 @@ static int8_t combine(const void *parameters, int8_t input, int8_t slope)
 
 void leanedge_prelu_int8(const leanedge_prelu *p, const int8_t *input, const int8_t *slope, int8_t *output)
 {
-    leanedge_for_each_pair(&p->pairs, input, slope, output, combine, p);
+    for_each_pair(&p->pairs, input, slope, output, combine, p);
 }

@@ -2,6 +2,8 @@
 #include "leanedge_fixed_point.h"
 #include "leanedge_pairs.h"
 
+LEANEDGE_FOR_EACH_PAIR(for_each_pair, int8_t)
+
 static int8_t combine(const void *parameters, int8_t left, int8_t right)
 {
     const leanedge_add *const p = (const leanedge_add *)parameters;
@@ -12,5 +14,5 @@ static int8_t combine(const void *parameters, int8_t left, int8_t right)
 
 void leanedge_sub_int8(const leanedge_add *p, const int8_t *left, const int8_t *right, int8_t *output)
 {
-    leanedge_for_each_pair(&p->pairs, left, right, output, combine, p);
+    for_each_pair(&p->pairs, left, right, output, combine, p);
 }

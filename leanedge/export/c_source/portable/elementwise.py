@@ -8,12 +8,12 @@ import numpy as np
 
 from leanedge.export.c_source.leads import sequential_lead
 from leanedge.export.c_source.portable.parts import (
-    all_int8,
     inputs_of,
     operand,
     output_of,
     portable,
     scale_of,
+    width_of,
     zero_of,
 )
 from leanedge.program.fixed_point import quantized_multiplier
@@ -29,6 +29,19 @@ __all__ = ["make_add", "make_mul", "make_pick", "make_prelu", "merged_axes"]
 
 _MOST_AXES = 4
 
+_KERNELS = {
+    ("add", 8): ("leanedge_add_int8", "add_int8.c"),
+    ("add", 16): ("leanedge_add_int16", "add_int16.c"),
+    ("sub", 8): ("leanedge_sub_int8", "sub_int8.c"),
+    ("sub", 16): ("leanedge_sub_int16", "sub_int16.c"),
+    ("mul", 8): ("leanedge_mul_int8", "mul_int8.c"),
+    ("mul", 16): ("leanedge_mul_int16", "mul_int16.c"),
+    ("prelu", 8): ("leanedge_prelu_int8", "prelu_int8.c"),
+    ("maximum", 8): ("leanedge_maximum_int8", "maximum_int8.c"),
+    ("minimum", 8): ("leanedge_minimum_int8", "minimum_int8.c"),
+}
+"""(kind, bits) -> the function and its file."""
+
 
 def make_add(layer: Layer) -> Kernel | None:
     """Kernels of add and sub."""
@@ -38,7 +51,8 @@ def make_add(layer: Layer) -> Kernel | None:
     low, high = output_limits(options.activation, out)
     left_factor = quantized_multiplier(scale_of(left) / widest)
     right_factor = quantized_multiplier(scale_of(right) / widest)
-    factor = quantized_multiplier(widest / ((1 << 20) * scale_of(out)))
+    shift = 20 if out.dtype == "int8" else 15
+    factor = quantized_multiplier(widest / ((1 << shift) * scale_of(out)))
     fields = {
         "left_zero": zero_of(left),
         "left_multiplier": left_factor[0],
@@ -52,9 +66,7 @@ def make_add(layer: Layer) -> Kernel | None:
         "low": low,
         "high": high,
     }
-    if layer.operator.kind == "add":
-        return _pairs(layer, "leanedge_add_int8", "leanedge_add", "add_int8.c", fields)
-    return _pairs(layer, "leanedge_sub_int8", "leanedge_add", "sub_int8.c", fields)
+    return _pairs(layer, "leanedge_add", fields)
 
 
 def make_mul(layer: Layer) -> Kernel | None:
@@ -72,7 +84,7 @@ def make_mul(layer: Layer) -> Kernel | None:
         "low": low,
         "high": high,
     }
-    return _pairs(layer, "leanedge_mul_int8", "leanedge_mul", "mul_int8.c", fields)
+    return _pairs(layer, "leanedge_mul", fields)
 
 
 def make_prelu(layer: Layer) -> Kernel | None:
@@ -89,14 +101,12 @@ def make_prelu(layer: Layer) -> Kernel | None:
         "below_multiplier": below[0],
         "below_power": below[1],
     }
-    return _pairs(layer, "leanedge_prelu_int8", "leanedge_prelu", "prelu_int8.c", fields)
+    return _pairs(layer, "leanedge_prelu", fields)
 
 
 def make_pick(layer: Layer) -> Kernel | None:
     """Kernels of maximum and minimum."""
-    if layer.operator.kind == "maximum":
-        return _pairs(layer, "leanedge_maximum_int8", "leanedge_pairs", "maximum_int8.c", None)
-    return _pairs(layer, "leanedge_minimum_int8", "leanedge_pairs", "minimum_int8.c", None)
+    return _pairs(layer, "leanedge_pairs", None)
 
 
 def merged_axes(
@@ -126,20 +136,25 @@ def merged_axes(
     return tuple(sizes), tuple(a for a, _ in strides), tuple(b for _, b in strides)
 
 
-def _pairs(layer: Layer, function: str, struct: str, file: str, fields: Mapping[str, Any] | None) -> Kernel | None:
+def _pairs(layer: Layer, struct: str, fields: Mapping[str, Any] | None) -> Kernel | None:
     left, right = inputs_of(layer)
     out = output_of(layer)
     sizes, left_strides, right_strides = merged_axes(left.shape, right.shape, out.shape)
     missing = _MOST_AXES - len(sizes)
-    if not all_int8(layer) or missing < 0:
+    bits = width_of(layer)
+    if bits is None or (layer.operator.kind, bits) not in _KERNELS or missing < 0:
         return None
+    function, file = _KERNELS[layer.operator.kind, bits]
+    size = np.dtype(out.dtype).itemsize
     pairs = {
         "sizes": (1,) * missing + sizes,
         "left_strides": (0,) * missing + left_strides,
         "right_strides": (0,) * missing + right_strides,
     }
     leads = tuple(
-        sequential_lead(np.broadcast_to(np.arange(tensor.elements).reshape(tensor.shape), out.shape), tensor.elements)
+        sequential_lead(
+            np.broadcast_to(np.arange(tensor.elements).reshape(tensor.shape), out.shape), tensor.elements, size, size
+        )
         for tensor in (left, right)
         if tensor.data is None
     )

@@ -23,6 +23,8 @@ from leanedge.program.types import (
 
 if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Layer
+    from leanedge.export.c_source.portable.parts import Operand
+    from leanedge.program.types import ProgramTensor
 
 __all__ = [
     "make_concatenation",
@@ -67,15 +69,17 @@ def make_strided_copy(layer: Layer) -> Kernel | None:
         sizes = output_of(layer).shape
         axes = [(size, int(step) * by) for size, step, by in zip(sizes, steps, options.strides, strict=True)]
         start = int(np.dot(steps, options.begin))
-    axes = _merged(axes)
-    if not all_int8(layer) or len(axes) > _COPY_AXES:
+    size = np.dtype(source.dtype).itemsize
+    axes = _merged([*((count, step * size) for count, step in axes), (size, 1)])
+    start *= size
+    if len(axes) > _COPY_AXES:
         return None
     axes = [(1, 0)] * (_COPY_AXES - len(axes)) + axes
     first = np.full(1, start)
-    for size, step in axes:
-        first = (first[:, None] + np.arange(size)[None, :] * step).ravel()
+    for count, step in axes:
+        first = (first[:, None] + np.arange(count)[None, :] * step).ravel()
     fields = {
-        "sizes": tuple(size for size, _ in axes),
+        "sizes": tuple(count for count, _ in axes),
         "strides": tuple(step for _, step in axes),
         "start": start,
     }
@@ -85,7 +89,9 @@ def make_strided_copy(layer: Layer) -> Kernel | None:
         "leanedge_strided_copy",
         fields,
         ("strided_copy_int8.c",),
-        leads=(sequential_lead(first, source.elements),),
+        operands=(_bytes(operand(layer, 0)),),
+        leads=_leads(layer, sequential_lead(first, source.nbytes)),
+        output=_OUTPUT_BYTES,
     )
 
 
@@ -100,6 +106,26 @@ def _merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((size, step))
     return merged
+
+
+_OUTPUT_BYTES = "(int8_t *){output0}"
+"""Kernels that only move elements move their bytes, whatever the type."""
+
+
+def _bytes(operand: Operand) -> Operand:
+    return f"(const int8_t *){operand[0]}", operand[1]
+
+
+def _byte_lead(first: Array, source: ProgramTensor) -> int:
+    """The lead of a kernel that copies element after element, byte after byte."""
+    width = np.dtype(source.dtype).itemsize
+    places = np.ravel(first)[:, None] * width + np.arange(width)[None, :]
+    return sequential_lead(places, source.nbytes)
+
+
+def _leads(layer: Layer, lead: int) -> tuple[int | None, ...]:
+    """The lead of the first input, if it is not constant."""
+    return () if inputs_of(layer)[0].data is not None else (lead,)
 
 
 def make_concatenation(layer: Layer) -> Kernel | None:
@@ -148,33 +174,44 @@ def _block(calls: list[str]) -> str:
 
 
 def make_pad(layer: Layer) -> Kernel | None:
-    """pad; None where more than four axes, after merging those that are not padded, remain."""
+    """pad; None where more than four axes remain when those that are not padded are merged, or the bytes differ."""
     source, options = inputs_of(layer)[0], layer.operator.options
     assert isinstance(options, PadOptions)
+    reflects, width = options.mode == "reflect", np.dtype(source.dtype).itemsize
+    if reflects and width > 1:
+        sizes, pads = [*source.shape, width], [*options.pads, (0, 0)]
+    else:
+        sizes = [*source.shape[:-1], source.shape[-1] * width]
+        pads = [*options.pads[:-1], (options.pads[-1][0] * width, options.pads[-1][1] * width)]
+    value = 0 if reflects else int(pad_value(options, source))
     axes: list[tuple[int, int, int]] = []
-    for size, (before, after) in zip(source.shape, options.pads, strict=True):
+    for size, (before, after) in zip(sizes, pads, strict=True):
         if axes and before == after == 0 == axes[-1][1] == axes[-1][2]:
             axes[-1] = (axes[-1][0] * size, 0, 0)
         else:
             axes.append((size, before, after))
-    if not all_int8(layer) or len(axes) > _PAD_AXES:
+    if len(axes) > _PAD_AXES or (width > 1 and value not in (0, -1)):
         return None
     axes = [(1, 0, 0)] * (_PAD_AXES - len(axes)) + axes
-    reflects = options.mode == "reflect"
-    places = np.arange(source.elements).reshape(source.shape)
-    if reflects:
-        first = np.pad(places, options.pads, mode="reflect")
-    else:
-        first = np.pad(places, options.pads, constant_values=source.elements)
+    places = np.arange(source.nbytes).reshape(sizes)
+    first = np.pad(places, pads, mode="reflect") if reflects else np.pad(places, pads, constant_values=source.nbytes)
     fields = {
         "sizes": tuple(size for size, _, _ in axes),
         "before": tuple(before for _, before, _ in axes),
         "after": tuple(after for _, _, after in axes),
-        "value": 0 if reflects else int(pad_value(options, source)),
+        "value": value,
         "reflect": reflects,
     }
-    lead = sequential_lead(first, source.elements)
-    return portable(layer, "leanedge_pad_int8", "leanedge_pad", fields, ("pad_int8.c",), leads=(lead,))
+    return portable(
+        layer,
+        "leanedge_pad_int8",
+        "leanedge_pad",
+        fields,
+        ("pad_int8.c",),
+        operands=(_bytes(operand(layer, 0)),),
+        leads=_leads(layer, sequential_lead(first, source.nbytes)),
+        output=_OUTPUT_BYTES,
+    )
 
 
 def make_gather(layer: Layer) -> Kernel | None:
@@ -182,17 +219,18 @@ def make_gather(layer: Layer) -> Kernel | None:
     source, indices = inputs_of(layer)
     options = layer.operator.options
     assert isinstance(options, GatherOptions)
-    if not all_int8(layer, 1) or indices.dtype != "int32":
+    if indices.dtype != "int32":
         return None
+    size = np.dtype(source.dtype).itemsize
     places = np.arange(source.elements).reshape(source.shape)
-    leads: tuple[int | None, ...] = (None, None)
+    leads: tuple[int | None, ...] = tuple(None for tensor in (source, indices) if tensor.data is None)
     if indices.data is not None:
         first = np.take(places, indices.data.decode(), axis=options.axis)
-        leads = (sequential_lead(first, source.elements),)
+        leads = _leads(layer, _byte_lead(first, source))
     fields = {
         "outer": int(np.prod(source.shape[: options.axis])),
         "size": source.shape[options.axis],
-        "inner": int(np.prod(source.shape[options.axis + 1 :])),
+        "inner": int(np.prod(source.shape[options.axis + 1 :])) * size,
         "count": indices.elements,
     }
     return portable(
@@ -201,8 +239,9 @@ def make_gather(layer: Layer) -> Kernel | None:
         "leanedge_gather",
         fields,
         ("gather_int8.c",),
-        operands=(operand(layer, 0), operand(layer, 1)),
+        operands=(_bytes(operand(layer, 0)), operand(layer, 1)),
         leads=leads,
+        output=_OUTPUT_BYTES,
     )
 
 
@@ -210,7 +249,7 @@ def make_resize_nearest(layer: Layer) -> Kernel | None:
     """resize_nearest of one image."""
     source, out, options = inputs_of(layer)[0], output_of(layer), layer.operator.options
     assert isinstance(options, ResizeOptions)
-    if not all_int8(layer) or source.shape[0] != 1:
+    if source.shape[0] != 1:
         return None
     tables = [nearest_places(source.shape[axis], out.shape[axis], options) for axis in (1, 2)]
     places = np.arange(source.elements).reshape(source.shape)
@@ -233,13 +272,14 @@ def make_resize_bilinear(layer: Layer) -> Kernel | None:
 
 def _resize(layer: Layer, struct: str, file: str, tables: list[Array], note: str, first: Array) -> Kernel:
     source, out = inputs_of(layer)[0], output_of(layer)
+    size = np.dtype(source.dtype).itemsize
     rows = Constant(f"{layer.prefix}_rows", tables[0].astype(np.int16), f"rows: {note}")
     columns = Constant(f"{layer.prefix}_columns", tables[1].astype(np.int16), f"columns: {note}")
     fields = {
         "input_columns": source.shape[2],
         "output_rows": out.shape[1],
         "output_columns": out.shape[2],
-        "channels": out.shape[3],
+        "channels": out.shape[3] * size,
         "rows": rows.name,
         "columns": columns.name,
     }
@@ -250,5 +290,7 @@ def _resize(layer: Layer, struct: str, file: str, tables: list[Array], note: str
         fields,
         (file,),
         constants=(rows, columns),
-        leads=(sequential_lead(first, source.elements),),
+        operands=(_bytes(operand(layer, 0)),),
+        leads=_leads(layer, _byte_lead(first, source)),
+        output=_OUTPUT_BYTES,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,9 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from leanedge.export.c_source.kernel import Layer
-    from leanedge.program.types import ProgramTensor
+    from leanedge.program.types import DType, ProgramTensor
 
-__all__ = ["Operand", "all_int8", "inputs_of", "operand", "output_of", "portable", "scale_of", "zero_of"]
+__all__ = [
+    "Operand",
+    "all_int8",
+    "all_of",
+    "inputs_of",
+    "is_image",
+    "operand",
+    "output_of",
+    "portable",
+    "scale_of",
+    "width_of",
+    "window_fields",
+    "zero_of",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -33,10 +46,22 @@ def output_of(layer: Layer) -> ProgramTensor:
     return layer.program.tensors[layer.operator.output]
 
 
+def all_of(layer: Layer, dtype: DType, count: int | None = None) -> bool:
+    """Whether the first `count` inputs (all by default) and the outputs are of that type."""
+    names = (*layer.operator.inputs[:count], *layer.operator.outputs)
+    return all(layer.program.tensors[name].dtype == dtype for name in names)
+
+
 def all_int8(layer: Layer, count: int | None = None) -> bool:
     """Whether the first `count` inputs (all by default) and the outputs are int8."""
-    names = (*layer.operator.inputs[:count], *layer.operator.outputs)
-    return all(layer.program.tensors[name].dtype == "int8" for name in names)
+    return all_of(layer, "int8", count)
+
+
+def width_of(layer: Layer, count: int | None = None) -> Literal[8, 16] | None:
+    """8 or 16 where the first `count` inputs (all by default) and the outputs are all int8 or all int16."""
+    if all_of(layer, "int8", count):
+        return 8
+    return 16 if all_of(layer, "int16", count) else None
 
 
 def scale_of(tensor: ProgramTensor) -> float:
@@ -70,10 +95,11 @@ def portable(
     operands: tuple[Operand, ...] = (("{input0}", ()),),
     constants: tuple[Constant, ...] = (),
     leads: tuple[int | None, ...],
+    output: str = "{output0}",
 ) -> Kernel:
     """A kernel that calls ``function(&parameters, operands..., output)``."""
     name = f"{layer.prefix}_parameters"
-    arguments = ", ".join((f"&{name}", *(text for text, _ in operands), "{output0}"))
+    arguments = ", ".join((f"&{name}", *(text for text, _ in operands), output))
     return Kernel(
         name="portable",
         call=f"{function}({arguments});",
@@ -82,3 +108,35 @@ def portable(
         library=library,
         leads=leads,
     )
+
+
+def is_image(layer: Layer) -> bool:
+    """Whether input and output are one image each."""
+    return all(len(t.shape) == 4 and t.shape[0] == 1 for t in (inputs_of(layer)[0], output_of(layer)))
+
+
+def window_fields(
+    source: tuple[int, ...],
+    out: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilations: tuple[int, int] = (1, 1),
+) -> dict[str, int]:
+    """A `leanedge_window`; `source` and `out` are (rows, columns, channels)."""
+    return {
+        "input_rows": source[0],
+        "input_columns": source[1],
+        "input_channels": source[2],
+        "output_rows": out[0],
+        "output_columns": out[1],
+        "output_channels": out[2],
+        "kernel_rows": kernel[0],
+        "kernel_columns": kernel[1],
+        "stride_rows": strides[0],
+        "stride_columns": strides[1],
+        "dilation_rows": dilations[0],
+        "dilation_columns": dilations[1],
+        "pad_top": pads[0],
+        "pad_left": pads[2],
+    }

@@ -9,6 +9,7 @@ import numpy as np
 from leanedge.export.c_source.kernel import Constant
 from leanedge.export.c_source.leads import sequential_lead
 from leanedge.export.c_source.portable.parts import all_int8, inputs_of, operand, output_of, portable, zero_of
+from leanedge.export.c_source.portable.wide import make_wide_layer
 from leanedge.program.types import BatchMatmulOptions
 from leanedge.program.weighted import product_scale, weighted_layer
 
@@ -23,6 +24,8 @@ _BLOCK = 4
 
 def make_fully_connected(layer: Layer) -> Kernel | None:
     """fully_connected with constant weights; None for other types or sums that 32 bits may not hold."""
+    if output_of(layer).dtype == "int16":
+        return make_wide_layer(layer)
     if not all_int8(layer, 2) or inputs_of(layer)[1].data is None:
         return None
     numbers = weighted_layer(layer.program, layer.operator)

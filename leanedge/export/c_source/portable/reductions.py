@@ -8,7 +8,17 @@ import numpy as np
 
 from leanedge.export.c_source.kernel import Constant
 from leanedge.export.c_source.leads import sequential_lead
-from leanedge.export.c_source.portable.parts import all_int8, inputs_of, output_of, portable, scale_of, zero_of
+from leanedge.export.c_source.portable.parts import (
+    all_int8,
+    all_of,
+    inputs_of,
+    output_of,
+    portable,
+    scale_of,
+    width_of,
+    zero_of,
+)
+from leanedge.export.c_source.portable.wide import make_wide_softmax
 from leanedge.program.fixed_point import doubling_high_product, exp_of_negative, input_radius, quantized_multiplier
 from leanedge.program.types import ReduceOptions, SoftmaxOptions
 
@@ -39,7 +49,8 @@ def make_mean(layer: Layer) -> Kernel | None:
                 axes[reduced].insert(0, (size, stride))
             before = reduced
         stride *= size
-    if not all_int8(layer) or len(axes[False]) > 3 or len(axes[True]) > 2:
+    bits = width_of(layer)
+    if bits is None or len(axes[False]) > 3 or len(axes[True]) > 2:
         return None
     kept = [(1, 0)] * (3 - len(axes[False])) + axes[False]
     gone = [(1, 0)] * (2 - len(axes[True])) + axes[True]
@@ -58,14 +69,17 @@ def make_mean(layer: Layer) -> Kernel | None:
         "multiplier": (multiplier << shift) // count,
         "power": power - shift,
     }
-    lead = sequential_lead(first, source.elements)
-    return portable(layer, "leanedge_mean_int8", "leanedge_mean", fields, ("mean_int8.c",), leads=(lead,))
+    lead = sequential_lead(first, source.elements, bits // 8, bits // 8)
+    function, file = ("leanedge_mean_int8", "mean_int8.c") if bits == 8 else ("leanedge_mean_int16", "mean_int16.c")
+    return portable(layer, function, "leanedge_mean", fields, (file,), leads=(lead,))
 
 
 def make_softmax(layer: Layer) -> Kernel | None:
     """softmax, with a table of exact exponentials."""
     source, options = inputs_of(layer)[0], layer.operator.options
     assert isinstance(options, SoftmaxOptions)
+    if all_of(layer, "int16"):
+        return make_wide_softmax(layer)
     if not all_int8(layer):
         return None
     table = _exponentials(float(np.float32(options.beta)) * scale_of(source))

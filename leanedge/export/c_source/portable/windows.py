@@ -8,7 +8,17 @@ import numpy as np
 
 from leanedge.export.c_source.kernel import Constant
 from leanedge.export.c_source.leads import channel_block_ends, first_reads_of_window, sequential_lead
-from leanedge.export.c_source.portable.parts import all_int8, inputs_of, output_of, portable, zero_of
+from leanedge.export.c_source.portable.parts import (
+    all_int8,
+    inputs_of,
+    is_image,
+    output_of,
+    portable,
+    width_of,
+    window_fields,
+    zero_of,
+)
+from leanedge.export.c_source.portable.wide import make_wide_layer
 from leanedge.program.types import PoolOptions, TransposeConvOptions
 from leanedge.program.weighted import channel_scales, output_limits, weighted_layer
 
@@ -19,6 +29,13 @@ __all__ = ["make_conv", "make_pool", "make_transpose_conv"]
 
 Array = np.ndarray[Any, Any]
 
+_POOLS = {
+    ("max_pool", 8): ("leanedge_max_pool_int8", "max_pool_int8.c"),
+    ("max_pool", 16): ("leanedge_max_pool_int16", "max_pool_int16.c"),
+    ("average_pool", 8): ("leanedge_average_pool_int8", "average_pool_int8.c"),
+    ("average_pool", 16): ("leanedge_average_pool_int16", "average_pool_int16.c"),
+}
+
 _INT32_MAX = (1 << 31) - 1
 
 _BLOCK = 16
@@ -27,7 +44,9 @@ _BLOCK = 16
 
 def make_conv(layer: Layer) -> Kernel | None:
     """conv_2d and depthwise_conv_2d; None for other types, batches, or sums that 32 bits may not hold."""
-    if not all_int8(layer, 2) or not _is_image(layer):
+    if output_of(layer).dtype == "int16":
+        return make_wide_layer(layer)
+    if not all_int8(layer, 2) or not is_image(layer):
         return None
     numbers = weighted_layer(layer.program, layer.operator)
     depthwise = numbers.kind == "depthwise_conv_2d"
@@ -55,7 +74,7 @@ def make_conv(layer: Layer) -> Kernel | None:
     else:
         first = pixels * channels + outputs * groups // numbers.output_shape[2] * (channels // groups)
     fields = {
-        "window": _window(
+        "window": window_fields(
             numbers.input_shape, numbers.output_shape, numbers.kernel, numbers.strides, pads, numbers.dilations
         ),
         "groups": groups,
@@ -77,10 +96,12 @@ def make_conv(layer: Layer) -> Kernel | None:
 
 def make_transpose_conv(layer: Layer) -> Kernel | None:
     """transpose_conv; its input and output may not overlap."""
+    if output_of(layer).dtype == "int16":
+        return make_wide_layer(layer)
     source, weights = inputs_of(layer)[:2]
     out, options = output_of(layer), layer.operator.options
     assert isinstance(options, TransposeConvOptions)
-    if not all_int8(layer, 2) or not _is_image(layer) or weights.data is None:
+    if not all_int8(layer, 2) or not is_image(layer) or weights.data is None:
         return None
     bias_tensor = inputs_of(layer)[2]
     assert bias_tensor.data is not None
@@ -101,7 +122,7 @@ def make_transpose_conv(layer: Layer) -> Kernel | None:
         Constant(f"{layer.prefix}_power", np.broadcast_to(power, (channels,)).astype(np.int8), "and its power of two"),
     )
     fields = {
-        "window": _window(source.shape[1:], out.shape[1:], integers.shape[1:3], options.strides, options.pads),
+        "window": window_fields(source.shape[1:], out.shape[1:], integers.shape[1:3], options.strides, options.pads),
         "groups": 1,
         **_arrays(layer),
         "input_zero": zero_of(source),
@@ -124,37 +145,30 @@ def make_pool(layer: Layer) -> Kernel | None:
     """max_pool and average_pool."""
     source, out, options = inputs_of(layer)[0], output_of(layer), layer.operator.options
     assert isinstance(options, PoolOptions)
-    if not all_int8(layer) or not _is_image(layer):
+    bits = width_of(layer)
+    if bits is None or not is_image(layer):
         return None
     low, high = output_limits(options.activation, out)
+    size = np.dtype(out.dtype).itemsize
     _, height, width, channels = source.shape
-    window = _window(source.shape[1:], out.shape[1:], options.kernel, options.strides, options.pads)
+    window = window_fields(source.shape[1:], out.shape[1:], options.kernel, options.strides, options.pads)
     pixels = first_reads_of_window(
         (height, width), (out.shape[1], out.shape[2]), options.strides, (options.pads[0], options.pads[2])
     )
     first = pixels.ravel()[:, None] * channels + np.arange(channels)[None, :]
-    function, file = (
-        ("leanedge_max_pool_int8", "max_pool_int8.c")
-        if layer.operator.kind == "max_pool"
-        else ("leanedge_average_pool_int8", "average_pool_int8.c")
-    )
+    function, file = _POOLS[layer.operator.kind, bits]
     return portable(
         layer,
         function,
         "leanedge_pool",
         {"window": window, "low": low, "high": high},
         (file,),
-        leads=(sequential_lead(first, source.elements, ends=_block_ends(out.shape[1:])),),
+        leads=(sequential_lead(first, source.elements, size, size, _block_ends(out.shape[1:])),),
     )
 
 
 def _block_ends(shape: tuple[int, ...]) -> Array:
     return channel_block_ends(shape[0] * shape[1], shape[2], _BLOCK)
-
-
-def _is_image(layer: Layer) -> bool:
-    """Whether input and output are one image each."""
-    return all(len(t.shape) == 4 and t.shape[0] == 1 for t in (inputs_of(layer)[0], output_of(layer)))
 
 
 def _sums_fit(bias: Array, weights: Array, taps: tuple[int, ...]) -> bool:
@@ -164,29 +178,3 @@ def _sums_fit(bias: Array, weights: Array, taps: tuple[int, ...]) -> bool:
 
 def _arrays(layer: Layer) -> dict[str, str]:
     return {name: f"{layer.prefix}_{name}" for name in ("weights", "bias", "multiplier", "power")}
-
-
-def _window(
-    source: tuple[int, ...],
-    out: tuple[int, ...],
-    kernel: tuple[int, ...],
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    dilations: tuple[int, int] = (1, 1),
-) -> dict[str, int]:
-    return {
-        "input_rows": source[0],
-        "input_columns": source[1],
-        "input_channels": source[2],
-        "output_rows": out[0],
-        "output_columns": out[1],
-        "output_channels": out[2],
-        "kernel_rows": kernel[0],
-        "kernel_columns": kernel[1],
-        "stride_rows": strides[0],
-        "stride_columns": strides[1],
-        "dilation_rows": dilations[0],
-        "dilation_columns": dilations[1],
-        "pad_top": pads[0],
-        "pad_left": pads[2],
-    }

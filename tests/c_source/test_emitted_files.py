@@ -212,8 +212,8 @@ def test_a_plain_normalisation_is_only_an_offset() -> None:
 
 
 def test_what_has_no_kernel_is_refused_with_its_name() -> None:
-    with pytest.raises(UnsupportedOperator, match="no C kernel for relu6 of 1x2x2x3 int16"):
-        emitted(one_layer("int16", 0.1, 0), "m")
+    with pytest.raises(UnsupportedOperator, match="no C kernel for relu6 of 1x2x2x3 float32"):
+        emitted(one_layer("float32", 0.1, 0), "m")
 
 
 def test_the_edges_in_float_become_ports() -> None:

@@ -22,11 +22,11 @@ def naked_function(name: str, parameters: Sequence[str], note: str, lines: Itera
         note: What it does, for a comment.
         lines: Instructions, numeric local labels, and comments of C.
     """
-    listed = ", ".join(f"__attribute__((unused)) {parameter}" for parameter in parameters)
+    listed = ",\n".join(f"    __attribute__((unused)) {parameter}" for parameter in parameters)
     body = "\n".join(map(_written, (".syntax unified", *lines)))
     return (
         f"/* {note} */\n"
-        f"static __attribute__((naked, noinline, used)) void {name}({listed})\n"
+        f"static __attribute__((naked, noinline, used)) void {name}(\n{listed})\n"
         f"{{\n    __asm__ volatile(\n{body});\n}}\n"
     )
 

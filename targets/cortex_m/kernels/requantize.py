@@ -109,9 +109,14 @@ class Requantization:
             part = sums[start : start + at_once]
             loaded = ", ".join(free[: self.words.shape[1] * len(part)])
             lines.append(f"ldm {stream}!, {{{loaded}}}")
-            for number, registers in enumerate(part):
-                for r in registers:
-                    lines += self.one(r, free[2 * number :], free[4])
+            each = [
+                self.one(r, free[2 * number :], free[4]) for number, registers in enumerate(part) for r in registers
+            ]
+            if self.form == "floor" and len(each[0]) == 2:
+                # Side by side, so that no instruction waits for the one before it.
+                lines += [line for step in zip(*each, strict=True) for line in step]
+            else:
+                lines += [line for one in each for line in one]
         return lines
 
     def one_channel(self, sums: Sequence[str], free: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,8 @@ _MOST_SAMPLES = 512
 
 _JUDGE_SAMPLES = 128
 _TRIAL_SAMPLES = 64
+_TRIAL_VALUES = 100_000_000
+"""To find the better of two graphs so many values are calibrated on, but at least those of 64 samples."""
 
 
 def quantize(
@@ -79,7 +82,7 @@ def quantize_best(
 ) -> tuple[Graph, QuantSpec]:
     """Quantizes the graph as it is or equalized, whichever leaves the less noise in the outputs.
 
-    Both are made from at most 64 samples and judged on at most 128; the better one is then made from all.
+    Of a large graph both are made from a part of the samples, and the better one is then made from all.
 
     Args and errors are those of `quantize`.
 
@@ -93,7 +96,7 @@ def quantize_best(
     equalized = equalize(graph, calibration, scheme, rules)
     if equalized is graph:
         return graph, made(graph, calibration)
-    some = _spaced(calibration, _TRIAL_SAMPLES)
+    some = _spaced(calibration, max(_TRIAL_SAMPLES, _TRIAL_VALUES // _values(graph)))
     trials = [(each, made(each, some)) for each in (graph, equalized)]
     few = list(_spaced(calibration, _JUDGE_SAMPLES))
     run = float_runner(graph)
@@ -101,6 +104,12 @@ def quantize_best(
     noise = [output_noise(graph, wanted, simulated_runner(each, spec), few) for each, spec in trials]
     better, spec = trials[1] if noise[1] < noise[0] else trials[0]
     return better, spec if len(some) == len(calibration) else made(better, calibration)
+
+
+def _values(graph: Graph) -> int:
+    """How many values one run of the graph makes."""
+    shapes = (graph.shape(name) for name in graph.producer)
+    return max(1, sum(math.prod(shape) for shape in shapes if shape is not None))
 
 
 def _spaced(samples: Samples, most: int) -> Samples:

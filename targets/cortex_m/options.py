@@ -68,7 +68,9 @@ def try_kernels(
     if missing:
         inputs = {id(layer): trial_inputs(program, layer.operator) for _, layer, _ in missing}
         trials = [KernelTrial(program, layer.operator, kernel, inputs[id(layer)]) for _, layer, kernel in missing]
-        for (key, layer, kernel), trial, seen in zip(missing, trials, run_kernels(trials, core, compiler), strict=True):
+        for (key, layer, kernel), trial, seen in zip(
+            missing, trials, run_kernels(trials, core, compiler, flash), strict=True
+        ):
             _compare(program, layer.operator, kernel, trial, seen.outputs, seen.faults)
             record = {
                 "cycles": seen.counts.device_cycles,

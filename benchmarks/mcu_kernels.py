@@ -34,6 +34,7 @@ from leanedge.program.types import (
     FullyConnectedOptions,
     Kind,
     Options,
+    PoolOptions,
     Program,
     ProgramOperator,
     ProgramTensor,
@@ -172,9 +173,15 @@ def _cases() -> list[Case]:
         Case("3x3x16 s2 -> 32, 32x32", _convolution((32, 32, 16), 32, (3, 3), (2, 2), same2)),
         Case("depthwise 3x3x64, 25x5", _convolution((25, 5, 64), 0, (3, 3), (1, 1), around), "8.3 to 8.8"),
         Case("depthwise 3x3x64 s2, 12x12", _convolution((12, 12, 64), 0, (3, 3), (2, 2), same2), "8.3 to 8.8"),
+        Case("depthwise 3x3x8, 48x48", _convolution((48, 48, 8), 0, (3, 3), (1, 1), around), "8.3 to 8.8"),
+        Case("depthwise 3x3x16 s2, 48x48", _convolution((48, 48, 16), 0, (3, 3), (2, 2), same2), "8.3 to 8.8"),
+        Case("depthwise 5x5x32, 20x20", _convolution((20, 20, 32), 0, (5, 5), (1, 1), (2, 2, 2, 2))),
+        Case("depthwise 5x1x128, 28x1", _convolution((28, 1, 128), 0, (5, 1), (1, 1), one)),
+        Case("depthwise 10x1x128, 24x1", _convolution((24, 1, 128), 0, (10, 1), (1, 1), one)),
         Case("fully connected 640 -> 128", _fully_connected(640, 128), "2.2"),
         Case("fully connected 128 -> 128", _fully_connected(128, 128), "2.2"),
         Case("add 16,384", _sum(16384)),
+        Case("average pool 25x5x64", _average((25, 5, 64))),
     ]
 
 
@@ -243,6 +250,12 @@ def _fully_connected(depth: int, outputs: int) -> Program:
 def _sum(elements: int) -> Program:
     inputs = [((1, elements), _quant(0.039, -128)), ((1, elements), _quant(0.104, 4))]
     return _program("add", inputs, ((1, elements), _quant(0.051, -128)), ElementwiseOptions("relu"), [])
+
+
+def _average(image: tuple[int, int, int]) -> Program:
+    same = _quant(0.05, -7)
+    options = PoolOptions(image[:2], image[:2], (0, 0, 0, 0))
+    return _program("average_pool", [((1, *image), same)], ((1, 1, 1, image[2]), same), options, [])
 
 
 if __name__ == "__main__":

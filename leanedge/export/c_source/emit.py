@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from leanedge import resources
 from leanedge.export.c_source.header import header_text
 from leanedge.export.c_source.interface import ModelNotes, name_interface
-from leanedge.export.c_source.model_file import model_text
+from leanedge.export.c_source.model_file import is_free, model_text
 from leanedge.export.c_source.pages import example_text, readme_text
 from leanedge.export.c_source.states import initial_constants, state_library
 from leanedge.export.c_source.weights_file import weights_header_text, weights_text
@@ -67,8 +67,13 @@ def emit(
     ordered = [kernels[index] for index in range(len(program.operators))]
     stem = interface.stem
     initial = initial_constants(program, stem)
-    constants = [constant for kernel in ordered for constant in kernel.constants] + list(initial.values())
-    library = _library([*state_library(program), *(file for kernel in ordered for file in kernel.library)])
+    working = [
+        kernel
+        for operator, kernel in zip(program.operators, ordered, strict=True)
+        if not is_free(program, operator, plan)
+    ]
+    constants = [constant for kernel in working for constant in kernel.constants] + list(initial.values())
+    library = _library([*state_library(program), *(file for kernel in working for file in kernel.library)])
     files = {
         f"{stem}.c": model_text(program, ordered, plan, interface, notes, initial),
         f"{stem}.h": header_text(program, ordered, plan, interface, notes),
@@ -76,9 +81,9 @@ def emit(
         f"{stem}_weights.h": weights_header_text(constants, interface, notes),
         **library,
         "example_main.c": example_text(interface, notes),
-        "README.md": readme_text(program, ordered, plan, interface, notes),
     }
     sources = tuple(file for file in files if file.endswith(".c") and file != "example_main.c")
+    files["README.md"] = readme_text(program, ordered, plan, interface, notes, sources)
     return CSource(interface, files, sources, plan, sum(constant.array.nbytes for constant in constants))
 
 

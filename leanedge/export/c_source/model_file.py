@@ -46,7 +46,7 @@ def model_text(
     includes = [f'#include "{stem}.h"', "", f'#include "{stem}_weights.h"']
     if any(word in kernel.source + kernel.call for kernel in kernels for word in ("memcpy(", "memset(")):
         includes.insert(0, "#include <string.h>\n")
-    includes += [f'#include "{file}"' for file in sorted(_headers(program, kernels))]
+    includes += [f'#include "{file}"' for file in sorted(_headers(program, kernels, plan))]
     if any(re.search(r"\bmem(set|cpy|move|cmp)\(", kernel.source + kernel.call) for kernel in kernels):
         includes.append("#include <string.h>")
     places = [
@@ -109,10 +109,12 @@ def is_free(program: Program, operator: ProgramOperator, plan: ArenaPlan) -> boo
     )
 
 
-def _headers(program: Program, kernels: Sequence[Kernel]) -> set[str]:
-    headers = {file for kernel in kernels for file in kernel.library if file.endswith(".h")}
-    uses = state_library(program) or any(kernel.library for kernel in kernels)
-    return headers | ({"leanedge_kernels.h"} if uses else set())
+def _headers(program: Program, kernels: Sequence[Kernel], plan: ArenaPlan) -> set[str]:
+    files = set(state_library(program))
+    for operator, kernel in zip(program.operators, kernels, strict=True):
+        if not is_free(program, operator, plan):
+            files.update(kernel.library)
+    return {file for file in files if file.endswith(".h")} | ({"leanedge_kernels.h"} if files else set())
 
 
 def _tensor_names(program: Program, interface: Interface) -> dict[str, str]:
@@ -153,11 +155,27 @@ def _step(
     if index in plan.scratch:
         fields["scratch"] = f"(void *)(arena + {plan.scratch[index]})"
     call = kernel.statement(fields)
-    if "\n" not in call and len(call) > _WIDTH:
-        head, _, arguments = call.partition("(&")
-        call = f"{head}(\n    &{arguments}" if arguments else call
-    lines = "\n".join(f"    {line}" for line in call.splitlines())
+    lines = "\n".join(f"    {part}" for line in call.splitlines() for part in _folded(line))
     return f"\n    /* {index}: {title}\n     * {work}. */\n{lines}"
+
+
+def _folded(line: str) -> list[str]:
+    """A call that is too long for a line, as one line an argument.
+
+    >>> _folded("f(" + "a" * 60 + ", (int)(b, c), " + "d" * 50 + ");")[2]
+    '    (int)(b, c),'
+    """
+    head, bracket, rest = line.partition("(")
+    if len(line) <= _WIDTH or not bracket or not rest.endswith(");"):
+        return [line]
+    indent, depth, parts = " " * (len(line) - len(line.lstrip()) + 4), 0, [""]
+    for character in rest[:-2]:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [f"{head}(", *(f"{indent}{part.strip()}," for part in parts[:-1]), f"{indent}{parts[-1].strip()});"]
 
 
 def _address(program: Program, tensor: str, names: Mapping[str, str]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from leanedge.export.c_source.layers import operator_macs
+from leanedge.export.c_source.model_file import is_free
 from leanedge.export.c_source.text import comment, opening
 
 if TYPE_CHECKING:
@@ -55,12 +57,18 @@ int main(void)
 
 
 def readme_text(
-    program: Program, kernels: Sequence[Kernel], plan: ArenaPlan, interface: Interface, notes: ModelNotes
+    program: Program,
+    kernels: Sequence[Kernel],
+    plan: ArenaPlan,
+    interface: Interface,
+    notes: ModelNotes,
+    sources: Sequence[str],
 ) -> str:
-    """``README.md``: figures, how to compile, the layers."""
+    """``README.md``: figures, how to compile `sources`, the layers."""
     stem, upper = interface.stem, interface.upper
     rows = [
-        f"| {index} | {operator.kind} | {_cell(operator.source)} | {kernel.name} | "
+        f"| {index} | {operator.kind} | {_cell(operator.source)} | "
+        f"{'none: the same memory' if is_free(program, operator, plan) else kernel.name} | "
         f"{operator_macs(program, operator)} | {kernel.constant_bytes} |"
         for index, (operator, kernel) in enumerate(zip(program.operators, kernels, strict=True))
     ]
@@ -78,9 +86,9 @@ C99 for one model: no heap, no operating system, nothing but `stdint.h` and `std
 
 ## Use
 
-Add every `.c` file but `example_main.c` to your build, for example
+Add these files to your build, `-std=c99 -O2` or better:
 
-    cc -std=c99 -O2 -c {stem}.c {stem}_weights.c leanedge_*.c *_int8.c
+{textwrap.fill(" ".join(sources), 110, initial_indent="    ", subsequent_indent="    ")}
 
 and follow `example_main.c`: `{stem}_init` once with an arena, then for each inference write the inputs, call
 `{stem}_run` and read the outputs before the next inputs are written. `{stem}_quantize_...` and `{stem}_dequantize_...`

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SLACK", "KernelOption", "choose_kernels", "ram_at"]
 
-SLACK: Mapping[Optimize, float] = {"speed": 1.01, "balanced": 1.2, "size": 1.5}
+SLACK: Mapping[Optimize, float] = {"speed": 1.05, "balanced": 1.2, "size": 1.5}
 """How many times the least possible cycles a choice may take, to save flash and RAM."""
 
 _WORTH: Mapping[Optimize, float] = {"speed": 0.0, "balanced": 0.5, "size": 0.2}

@@ -18,7 +18,7 @@ def naked_function(name: str, parameters: Sequence[str], note: str, lines: Itera
 
     Args:
         name: C identifier.
-        parameters: In C, at most four words: they arrive in r0 to r3.
+        parameters: In C, words: the first four arrive in r0 to r3, more on the stack.
         note: What it does, for a comment.
         lines: Instructions, numeric local labels, and comments of C.
     """

@@ -1,7 +1,7 @@
 """One short function for convolutions of any shape: the loops of `gemm`, not written out.
 
 Everything that differs between layers is in a table of twelve words, so that all layers with the same requantization
-share the code. Windows are widened row by row, pairs of activations lie on the stack, and a loop takes four to eight of
+share the code. Windows are widened row by row, pairs of activations lie in scratch, and a loop takes four to eight of
 them at a time: r9 points to them, r10 and r11 hold one of each window, r12 and lr two words of 8-bit weights.
 """
 
@@ -39,8 +39,11 @@ _FEW_PAIRS = 16
 _MOST_RAM = 24 * 1024
 """Bytes of weights up to which they are worth a copy."""
 
-_FRAME = 72
+_FRAME = 80
 _INPUT, _STREAM, _OUTPUT, _SECOND, _PAIRS_END, _STREAM_END = (f"[sp, #{at}]" for at in range(0, 24, 4))
+_PAIRS = "[sp, #72]"
+_FIFTH = f"[sp, #{_FRAME + 36}]"
+"""The fifth argument: above the frame and the nine saved registers."""
 _TABLE = ("left", "columns", "step", "jump", "rows", "words", "singles", "skip", "pairs", "outputs", "stream", "column")
 _AT = {name: f"[sp, #{24 + 4 * place}]" for place, name in enumerate(_TABLE)}
 
@@ -96,7 +99,10 @@ def _compact(layer: Layer, numbers: WeightedLayer, in_ram: bool) -> Kernel | Non
     if weights is None or 8 * len(pairs) > 8192:
         return None
     shape = f"{layer.prefix}_shape"
-    parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "const int32_t *shape")
+    parameters = (
+        *("const int8_t *input", "const int32_t *stream", "int8_t *output"),
+        *("const int32_t *shape", "int32_t *pairs"),
+    )
     note = "Convolution by two windows and four channels at a time; the shape is in a table."
     function = shared_function("convolution_int8_compact", parameters, note, _instructions(weights, body))
     table = Constant(shape, np.array(_table(numbers, band, weights, length, starts), np.int32), ", ".join(_TABLE))
@@ -115,15 +121,18 @@ def _kernel(
 ) -> Kernel:
     """The kernel around a function of (input, stream, output) and the table, if there is one."""
     band = Band.of(numbers)
-    stream, more = f"{layer.prefix}_stream", f", {table.name}" if table else ""
+    stream = f"{layer.prefix}_stream"
     product, source = function
     nbytes = weights.stream.nbytes if in_ram else 0
+    rows = (band.nbytes + 3) // 4 * 4 if band.copied else 0
     read = "(const int32_t *){scratch}" if in_ram else stream
     if band.copied:
         outer = f"{layer.prefix}_convolution"
+        more = f", {table.name}, (int32_t *)(void *)(rows + {rows})" if table else ""
         source += in_bands(numbers, band, outer, product, more)
         call = f"{outer}({{input0}}, {read}, {{output0}}, (int8_t *){{scratch}} + {nbytes});"
     else:
+        more = f", {table.name}, (int32_t *){{scratch}} + {nbytes // 4}" if table else ""
         call = f"{product}({{input0}}, {read}, {{output0}}{more});"
     if in_ram:
         copy = f"{COPY_BYTES}((int8_t *){{scratch}}, (const int8_t *){stream}, {nbytes});"
@@ -136,7 +145,7 @@ def _kernel(
             *([table] if table else []),
         ),
         source=(COPY_BYTES_SOURCE if in_ram or band.copied else "") + source,
-        scratch_bytes=nbytes + ((band.nbytes + 3) // 4 * 4 if band.copied else 0),
+        scratch_bytes=nbytes + rows + (8 * weights.pairs if table else 0),
         leads=(least_lead(numbers, band),),
     )
 
@@ -186,12 +195,13 @@ def _table(layer: WeightedLayer, band: Band, weights: Weights, length: int, star
 
 
 def _instructions(weights: Weights, body: int) -> list[str]:
-    """Of a function of (input, stream, output, shape)."""
+    """Of a function of (input, stream, output, shape, pairs)."""
     rest = weights.channels % 4
-    lines = ["push {r4-r11, lr}", f"ldr r4, [r3, #{4 * _TABLE.index('pairs')}]", "sub sp, sp, r4", f"sub sp, #{_FRAME}"]
+    lines = ["push {r4-r11, lr}", f"sub sp, #{_FRAME}"]
     lines += ["add r5, sp, #24", "ldm r3!, {r6-r11}", "stm r5!, {r6-r11}", "ldm r3!, {r6-r11}", "stm r5!, {r6-r11}"]
     lines += [f"str r0, {_INPUT}", f"str r1, {_STREAM}", f"str r2, {_OUTPUT}"]
-    lines += [f"add r5, sp, #{_FRAME}", "add r5, r5, r4", f"str r5, {_PAIRS_END}"]
+    lines += [f"ldr r4, {_AT['pairs']}", f"ldr r5, {_FIFTH}", f"str r5, {_PAIRS}", "add r5, r5, r4"]
+    lines += [f"str r5, {_PAIRS_END}"]
     lines += [f"ldr r5, {_AT['stream']}", "add r5, r5, r1", f"str r5, {_STREAM_END}"]
     lines += [f"ldr r5, {_AT['outputs']}", f"str r5, {_SECOND}"]
     lines += ["1:", *_windows(), f"ldr r8, {_STREAM}"]
@@ -201,7 +211,7 @@ def _instructions(weights: Weights, body: int) -> list[str]:
         lines += _group(weights, rest, body)
     lines += [f"ldr r9, {_AT['outputs']}", "add lr, lr, r9", f"str lr, {_OUTPUT}"]
     lines += [f"ldr r9, {_AT['left']}", "subs r9, r9, #2", f"str r9, {_AT['left']}", "bgt.w 1b"]
-    return [*lines, f"ldr r4, {_AT['pairs']}", f"add sp, #{_FRAME}", "add sp, sp, r4", "pop {r4-r11, pc}"]
+    return [*lines, f"add sp, #{_FRAME}", "pop {r4-r11, pc}"]
 
 
 def _windows() -> list[str]:
@@ -211,8 +221,8 @@ def _windows() -> list[str]:
     lines += [f"ldr r2, {_AT['column']}", f"ldr r3, {_AT['step']}", f"ldr r4, {_AT['jump']}"]
     lines += [f"ldr r5, {_AT['columns']}", *_advance("r1"), "mov r12, r1", *_advance("r12")]
     lines += [f"str r2, {_AT['column']}", f"str r12, {_INPUT}", "b 4f", "3:", "mov r2, #0", f"str r2, {_SECOND}", "4:"]
-    lines += ["/* Both, row by row, widened to 16 bits in pairs on the stack. */"]
-    lines += [f"add r2, sp, #{_FRAME}", f"ldr r3, {_AT['rows']}"]
+    lines += ["/* Both, row by row, widened to 16 bits in pairs. */"]
+    lines += [f"ldr r2, {_PAIRS}", f"ldr r3, {_AT['rows']}"]
     lines += ["5:", f"ldr r4, {_AT['words']}", "cbz r4, 7f"]
     lines += ["6:", "ldr r5, [r0], #4", "ldr r6, [r1], #4", "sxtb16 r7, r5", "sxtb16 r8, r6", "strd r7, r8, [r2], #8"]
     lines += ["sxtb16 r7, r5, ror #8", "sxtb16 r8, r6, ror #8", "strd r7, r8, [r2], #8", "subs r4, r4, #1", "bne 6b"]
@@ -235,7 +245,7 @@ def _group(weights: Weights, channels: int, body: int) -> list[str]:
     words = channel_words(channels, 8)
     lines = [f"/* {channels} channels of both windows: r0 to r3 and r4 to r7. */"]
     lines += [load_words("r8", first), *(f"mov {b}, {a}" for a, b in zip(first, second, strict=True))]
-    lines += [f"add r9, sp, #{_FRAME}", "3:"]
+    lines += [f"ldr r9, {_PAIRS}", "3:"]
     for _ in range(body):
         lines += ["ldm r9!, {r10, r11}", load_words("r8", ["r12", "lr"][: len(words)])]
         for word, register in zip(words, ("r12", "lr"), strict=False):

@@ -8,6 +8,7 @@ import numpy as np
 
 from leanedge.export.c_source import emit, make_kernels, make_layers, portable_kernel
 from leanedge.program.integer_ports import integer_ports
+from leanedge.program.schedule import reordered, schedule
 from leanedge.program.simplify import simplify
 from leanedge.program.simulate.real import dequantize, quantize
 from leanedge.program.tflite_file import load_tflite
@@ -31,6 +32,7 @@ Run = "Callable[[Mapping[str, Array]], dict[str, Array]]"
 def emit_file(path: Path) -> CSource:
     """The C of a .tflite file, with portable kernels."""
     program = simplify(integer_ports(load_tflite(path))).program
+    program = reordered(program, schedule(program))
     return emit(program, make_kernels(make_layers(program, "model"), [portable_kernel]), "model")
 
 

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from leanedge.compress.types import TensorQuant
 from leanedge.errors import UnsupportedOperator
 from leanedge.export.c_source import CSource, ModelNotes, PixelRule, emit, make_kernels, make_layers, portable_kernel
+from leanedge.export.c_source.pixels import stated_pixels
 from leanedge.export.c_source.text import comment, file_stem, identifier, string_literal
 from leanedge.program.integer_ports import integer_ports
 from leanedge.program.simulate import initial_state, simulate, simulate_step
 from leanedge.program.simulate.real import dequantize, quantize
 from leanedge.program.types import LeakyReluOptions, Port, Program, ProgramOperator, ProgramTensor
+from leanedge.settings import InputSettings
 
 HOSTILE = [
     "*/ int x; /*",
@@ -208,7 +210,14 @@ def test_a_plain_normalisation_is_only_an_offset() -> None:
     program = one_layer("int8", 1 / 128, 0)  # (pixel - 128) / 128
     source = emitted(program, "m", pixels={"x": PixelRule(mean=(128.0,), std=(128.0,))})
     assert "#define M_INPUT_PIXEL_OFFSET (-128)" in source.files["m.h"]
+    assert "#define M_INPUT_PIXEL_STD {128.0f}" in source.files["m.h"]
     assert "table" not in source.files["m.h"]
+
+
+def test_the_settings_of_an_input_state_its_pixels() -> None:
+    assert stated_pixels(InputSettings(layout="NHWC")) is None
+    rule = stated_pixels(InputSettings(color="BGR", scale=0.5, std=(1.0, 2.0, 3.0)))
+    assert rule == PixelRule((0.5,), (0.0,), (1.0, 2.0, 3.0), "BGR")
 
 
 def test_what_has_no_kernel_is_refused_with_its_name() -> None:

@@ -4,7 +4,7 @@ from leanedge.export.c_source.emit import CSource, emit
 from leanedge.export.c_source.interface import ModelNotes
 from leanedge.export.c_source.kernel import Constant, Kernel, KernelMaker, Layer
 from leanedge.export.c_source.layers import make_kernels, make_layers
-from leanedge.export.c_source.pixels import PixelRule
+from leanedge.export.c_source.pixels import PixelRule, stated_pixels
 from leanedge.export.c_source.portable import portable_kernel
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "make_kernels",
     "make_layers",
     "portable_kernel",
+    "stated_pixels",
 ]

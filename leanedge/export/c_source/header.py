@@ -170,16 +170,27 @@ def _pixels(interface: Interface, port: PortName, notes: ModelNotes) -> str:
     offset = pixel_offset(tables)
     name = f"{interface.stem}_{port.name}_from_pixel"
     color = f", channels in the order {comment(rule.color)}" if rule.color else ""
+    prefix = f"{interface.upper}_{port.name.upper()}_PIXEL"
+    stated = "".join(
+        f"#define {prefix}_{what} {{{', '.join(float_literal(number) for number in values)}}}\n"
+        for what, values in (("SCALE", rule.scale), ("MEAN", rule.mean), ("STD", rule.std))
+    )
+    stated = (
+        "/* A pixel (0 to 255) is (pixel x scale - mean) / std of the model, each one number or one a channel. */\n"
+        f"{stated}#define {prefix}_COLOR {string_literal(rule.color)}\n\n"
+    )
     if offset is not None:
         return f"""\
+{stated}\
 /* A raw pixel (0 to 255) as an integer of this input: all of the normalisation is this offset{color}. */
-#define {interface.upper}_{port.name.upper()}_PIXEL_OFFSET {_signed(offset)}
+#define {prefix}_OFFSET {_signed(offset)}
 static inline int8_t {name}(uint8_t pixel)
 {{
-    return (int8_t)(pixel + {interface.upper}_{port.name.upper()}_PIXEL_OFFSET);
+    return (int8_t)(pixel + {prefix}_OFFSET);
 }}
 """
     return f"""\
+{stated}\
 /* A raw pixel (0 to 255) of a channel as an integer of this input: the normalisation is no mere offset here{color}. */
 static inline int8_t {name}(uint8_t pixel, int32_t channel)
 {{

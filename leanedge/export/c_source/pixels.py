@@ -11,8 +11,9 @@ from leanedge.program.simulate.real import quantize
 
 if TYPE_CHECKING:
     from leanedge.program.types import ProgramTensor
+    from leanedge.settings import InputSettings
 
-__all__ = ["PixelRule", "pixel_offset", "pixel_tables"]
+__all__ = ["PixelRule", "pixel_offset", "pixel_tables", "stated_pixels"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +33,17 @@ class PixelRule:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     color: str = ""
+
+
+def stated_pixels(entry: InputSettings) -> PixelRule | None:
+    """The rule of an input's settings; None where they state no arithmetic."""
+    if not entry.has_arithmetic:
+        return None
+
+    def numbers(stated: float | tuple[float, ...] | None, default: float) -> tuple[float, ...]:
+        return stated if isinstance(stated, tuple) else (default if stated is None else stated,)
+
+    return PixelRule(numbers(entry.scale, 1.0), numbers(entry.mean, 0.0), numbers(entry.std, 1.0), entry.color or "")
 
 
 def pixel_tables(rule: PixelRule, tensor: ProgramTensor) -> Array:

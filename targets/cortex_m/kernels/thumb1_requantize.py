@@ -65,6 +65,8 @@ def distance_requantization(layer: WeightedLayer) -> DistanceRequantization | No
     """The words of each channel, or None where no function of this form has TFLM's steps."""
     low, high = sum_range(layer)
     thresholds = steps(layer)
+    if not thresholds.shape[1]:
+        return None  # every result is the same: nothing to compute
     base = np.clip(thresholds[:, 0] - 1, low, high)
     reach = np.clip(thresholds[:, -1], low, high) - base
     if (np.abs(low) >= 1 << 31).any() or (np.abs(high) >= 1 << 31).any() or (reach >= 1 << 24).any():

@@ -3,9 +3,11 @@
     python -m benchmarks.mcu_kernels                         # layers, on an emulated Cortex-M4
     python -m benchmarks.mcu_kernels --core cortex-m0plus
     python -m benchmarks.mcu_kernels --models kws vww        # files of $LEANEDGE_SHARED/models/mlperf_tiny
+    python -m benchmarks.mcu_kernels --models --profile nucleo-l4r5zi      # behind that device's flash and caches
 
 Every kernel's output is compared with the reference. Counts are of executed instructions, cycles of the core's
-instruction timings without wait states, per multiply-accumulate of the plain layer (per element where there are none).
+instruction timings, without wait states unless a profile is named, per multiply-accumulate of the plain layer (per
+element where there are none).
 Compared with: what CMSIS-NN (TensorFlow Lite Micro of August 2026, GCC 12.2 -O3) takes of the same on a Cortex-M4.
 """
 
@@ -20,10 +22,12 @@ from typing import Any
 
 import numpy as np
 from leanedge.targets.cortex_m.bench import KernelObservation, KernelTrial, run_kernels
+from leanedge.targets.cortex_m.flash import FlashModel, flash_model
 from leanedge.targets.cortex_m.kernels import KERNELS
 
 from leanedge.compress.types import TensorQuant
 from leanedge.export.c_source.kernel import Kernel, Layer
+from leanedge.profile import load_profile
 from leanedge.program.simplify import simplify
 from leanedge.program.simulate import simulate_tensors
 from leanedge.program.tflite_file import load_tflite
@@ -61,20 +65,22 @@ def main() -> int:
     parser.add_argument("--core", default="cortex-m4")
     parser.add_argument("--compiler", choices=["zig", "gcc"], default="zig")
     parser.add_argument("--models", nargs="*", choices=MODELS, help="whole models; all of them where none is named")
+    parser.add_argument("--profile", help="a device: count what waiting for its flash takes too")
     arguments = parser.parse_args()
+    flash = flash_model(load_profile(arguments.profile)) if arguments.profile else None
     if arguments.models is None:
-        return _layers(arguments.core, arguments.compiler)
+        return _layers(arguments.core, arguments.compiler, flash)
     shared = Path(os.environ.get("LEANEDGE_SHARED", "../shared"))
     folder = shared / "models" / "mlperf_tiny"
     if not folder.is_dir():
         print(f"{folder} is no folder; LEANEDGE_SHARED names the one that holds models/mlperf_tiny", file=sys.stderr)
         return 2
     for name in arguments.models or MODELS:
-        _model(folder / f"{name}.tflite", arguments)
+        _model(folder / f"{name}.tflite", arguments, flash)
     return 0
 
 
-def _layers(core: str, compiler: Any) -> int:
+def _layers(core: str, compiler: Any, flash: FlashModel | None) -> int:
     cases = _cases()
     trials: list[Trial] = []
     names: list[tuple[Case, float]] = []
@@ -90,18 +96,18 @@ def _layers(core: str, compiler: Any) -> int:
         for kernel in _offers(case.program, operator, core, f"case{number}"):
             trials.append((case.program, operator, kernel, list(fed.values()), wanted))
             names.append((case, _work(case.program, operator)))
-    seen = _run(trials, core, compiler)
+    seen = _run(trials, core, compiler, flash)
     print("| layer | kernel | instr/MAC | cycles/MAC | constants B | scratch B | stack B | CMSIS-NN instr/MAC |")
     print("|---|---|---|---|---|---|---|---|")
     for (case, work), (_, _, kernel, _, _), one in zip(names, trials, seen, strict=True):
-        each = f"{one.counts.instructions / work:.3f} | {one.counts.cycles / work:.3f}"
+        each = f"{one.counts.instructions / work:.3f} | {one.counts.device_cycles / work:.3f}"
         memory = f"{kernel.constant_bytes} | {kernel.scratch_bytes} | {one.stack_bytes}"
         print(f"| {case.name} | {kernel.name} | {each} | {memory} | {case.cmsis_nn} |")
     return 0
 
 
-def _model(path: Path, arguments: argparse.Namespace) -> None:
-    """Prints the layers of one model with the kernel of fewest instructions."""
+def _model(path: Path, arguments: argparse.Namespace, flash: FlashModel | None) -> None:
+    """Prints the layers of one model with the kernel of fewest instructions, or of fewest cycles behind a flash."""
     program = simplify(load_tflite(path)).program
     rng = np.random.default_rng(0)
     begun = [port.tensor for port in program.inputs] + [state.read for state in program.states]
@@ -113,7 +119,7 @@ def _model(path: Path, arguments: argparse.Namespace) -> None:
         fed = [held[name] for name in operator.inputs if program.tensors[name].data is None]
         for kernel in _offers(program, operator, arguments.core, f"layer{number}"):
             trials.append((program, operator, kernel, fed, held[operator.output]))
-    seen = _run(trials, arguments.core, arguments.compiler)
+    seen = _run(trials, arguments.core, arguments.compiler, flash)
     print(f"\n| {path.stem}: layer | kernel | instructions | instr/MAC | cycles/MAC |\n|---|---|---|---|---|")
     instructions = cycles = 0
     without: list[str] = []
@@ -122,11 +128,13 @@ def _model(path: Path, arguments: argparse.Namespace) -> None:
         if not found:
             without.append(operator.kind)
             continue
-        best, kernel = min(found, key=lambda pair: pair[0].counts.instructions)
+        best, kernel = min(
+            found, key=lambda pair: pair[0].counts.device_cycles if flash else pair[0].counts.instructions
+        )
         work = _work(program, operator)
-        instructions, cycles = instructions + best.counts.instructions, cycles + best.counts.cycles
+        instructions, cycles = instructions + best.counts.instructions, cycles + best.counts.device_cycles
         shapes = [program.tensors[name].shape[1:] for name in (operator.inputs[0], operator.output)]
-        each = f"{best.counts.instructions / work:.3f} | {best.counts.cycles / work:.3f}"
+        each = f"{best.counts.instructions / work:.3f} | {best.counts.device_cycles / work:.3f}"
         print(f"| {operator.kind} {shapes[0]} -> {shapes[1]} | {kernel.name} | {best.counts.instructions} | {each} |")
     print(f"| all | | {instructions} | {cycles} cycles | without a kernel here: {', '.join(without) or 'none'} |")
 
@@ -136,14 +144,14 @@ def _offers(program: Program, operator: ProgramOperator, core: str, prefix: str)
     return [kernel for kernel in made if kernel is not None]
 
 
-def _run(trials: list[Trial], core: str, compiler: Any) -> tuple[KernelObservation, ...]:
+def _run(trials: list[Trial], core: str, compiler: Any, flash: FlashModel | None) -> tuple[KernelObservation, ...]:
     """What each did.
 
     Raises:
         SystemExit: One computed something else than the reference, or wrote where it may not.
     """
     listed = [KernelTrial(program, operator, kernel, [fed]) for program, operator, kernel, fed, _ in trials]
-    seen = run_kernels(listed, core, compiler)
+    seen = run_kernels(listed, core, compiler, flash)
     for (_, operator, kernel, _, wanted), one in zip(trials, seen, strict=True):
         if one.faults or not np.array_equal(one.outputs[0][0], wanted):
             raise SystemExit(f"{kernel.name} of {operator.source} is wrong: {one.faults or 'other results'}")

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Constant, Kernel
     from leanedge.program.types import Program, ProgramOperator, ProgramTensor
 
-    from .cores import Core
     from .elf import Elf
     from .flash import FlashModel, Misses
     from .timing import Counts
@@ -135,16 +134,16 @@ def run_kernels(
     ram = _round_up(max(plan.nbytes for plan in plans), _PAGE)
     code = _round_up(max(segment.address + len(segment.data) for segment in elf.segments), _PAGE)
     parts = [Memory("flash", _FLASH, code, code=True), Memory("RAM", _RAM, ram, code=False)]
-    machine = _loaded(target, parts, elf, None)
-    # Following flash is slow: only each trial's first input set is followed.
-    follower = None if flash is None else _loaded(target, parts, elf, flash)
+    machine = _loaded(Machine(target, parts), elf)
+    # Watching each access is slow: only each trial's first input set is watched.
+    watcher = _loaded(Machine(target, parts, flash=flash, watch=True), elf)
     seen = []
     for number, (trial, plan) in enumerate(zip(trials, plans, strict=True)):
         try:
             function = elf.symbols[f"trial_{number}"]
             found = _run(machine, trial, plan, function, ram, core)
-            if follower is not None and flash is not None:
-                misses = _first_misses(machine, follower, trial, plan, function, ram)
+            misses = _watched_misses(machine, watcher, trial, plan, function, ram)
+            if flash is not None:
                 found = replace(found, counts=with_stalls(found.counts, misses, flash))
             own = _functions(elf, trial.kernel.source) | _functions(elf, f"trial_{number}(")
             shared = {file: sum(_functions(elf, library_text(file)).values()) for file in trial.kernel.library}
@@ -157,8 +156,7 @@ def run_kernels(
     return tuple(seen)
 
 
-def _loaded(core: Core, parts: Sequence[Memory], elf: Elf, flash: FlashModel | None) -> Machine:
-    machine = Machine(core, parts, flash=flash)
+def _loaded(machine: Machine, elf: Elf) -> Machine:
     for segment in elf.segments:
         machine.write(segment.address, segment.data)
     return machine
@@ -338,19 +336,19 @@ def _memory(trial: KernelTrial, plan: _Placement, number: int, ram: int) -> Arra
     return memory
 
 
-def _first_misses(
-    machine: Machine, follower: Machine, trial: KernelTrial, plan: _Placement, function: int, ram: int
+def _watched_misses(
+    machine: Machine, watcher: Machine, trial: KernelTrial, plan: _Placement, function: int, ram: int
 ) -> Misses:
     """What caches in front of flash miss while the first input set is run, beginning empty."""
     memory = _memory(trial, plan, 0, ram).tobytes()
     executed = []
-    for one in (machine, follower):
+    for one in (machine, watcher):
         one.write(_RAM, memory)
         blocks = one.call(function, [plan.stack[1]], plan.stack[1])
         executed.append(sum(block.executed * block.size for block in blocks))
     if executed[0] != executed[1]:
-        raise RuntimeError(f"following flash changed what {trial.kernel.name} executes: {executed} bytes of code")
-    return follower.misses(0)
+        raise RuntimeError(f"watching changed what {trial.kernel.name} executes: {executed} bytes of code")
+    return watcher.misses(0)
 
 
 def _stray(address: int, nbytes: int, number: int, trial: KernelTrial, plan: _Placement) -> str:

@@ -17,6 +17,7 @@ from leanedge.errors import LeanEdgeError, MissingProgram
 
 from .._programs.host_compiler import shared_library
 from .flash import Misses
+from .timing import needs_alignment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +32,6 @@ Array = np.ndarray[Any, Any]
 _PAGE = 4096
 _RETURN = 0x9FFF_F000
 """Where called code returns to: executable by the architecture (above, nothing is), and no device has memory there."""
-
-_EVERYWHERE = (1, 0)
 
 _CALLEE_SAVED = tuple(f"R{number}" for number in range(4, 12))
 _CALLEE_SAVED_FP = tuple(f"S{number}" for number in range(16, 32))
@@ -97,6 +96,10 @@ class _CacheRecord(ctypes.Structure):
     )
 
 
+class _CrookedRecord(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint32), ("address", ctypes.c_uint32), ("bytes", ctypes.c_uint32))
+
+
 class _MissesRecord(ctypes.Structure):
     _fields_ = (("next", ctypes.c_uint64), ("jump", ctypes.c_uint64), ("data", ctypes.c_uint64))
 
@@ -115,6 +118,7 @@ class Machine:
         memory: Sequence[Memory],
         marks: Mapping[int, int] | None = None,
         flash: FlashModel | None = None,
+        watch: bool = False,
     ) -> None:
         """Maps the memory.
 
@@ -122,7 +126,9 @@ class Machine:
             core: Which core.
             memory: What is mapped; any access elsewhere is a fault.
             marks: Code address -> region (1 to 4095) that counts from there on.
-            flash: What stands in front of code memory, to follow its misses; None follows none, which is faster.
+            flash: What stands in front of code memory, to follow its misses.
+            watch: Whether accesses that the core faults on because they are not aligned are faults here: the emulator
+                itself lets them pass. This and `flash` look at each access (about 3 M a second).
         """
         try:
             import unicorn
@@ -147,14 +153,13 @@ class Machine:
         self._machine.hook_add(unicorn_const.UC_HOOK_MEM_INVALID, self._note_fault)
         self._counter = _Counter([part for part in memory if part.code], marks or {})
         self._counter.attach(self._machine, unicorn_const.UC_HOOK_BLOCK, self._counter.library.counter_block)
+        self._watch = watch or flash is not None
+        if self._watch:
+            self._counter.give_registers()
+            for kind in (unicorn_const.UC_HOOK_MEM_READ, unicorn_const.UC_HOOK_MEM_WRITE):
+                self._counter.attach(self._machine, kind, self._counter.library.counter_access)
         if flash is not None:
             self._counter.watch_flash(flash)
-            self._counter.attach(
-                self._machine,
-                unicorn_const.UC_HOOK_MEM_READ,
-                self._counter.library.counter_load,
-                self._counter.flash,
-            )
 
     def write(self, address: int, data: bytes) -> None:
         """Writes bytes, into code memory too."""
@@ -227,7 +232,16 @@ class Machine:
         at = self._get("PC")
         if at & ~1 != until:
             raise EmulationFault(f"did not end within {seconds:g} s", address=at)
+        if self._watch:
+            self._refuse_crooked()
         return self._counter.read()
+
+    def _refuse_crooked(self) -> None:
+        """Armv6-M faults on every access that is not aligned, later cores on those of several words."""
+        for code, address in self._counter.crooked():
+            name = needs_alignment(self.read(code, 4), every=not self._core.dsp)
+            if name and (address % 4 or not self._core.dsp):
+                raise EmulationFault(f"{name} accesses {address:#010x}, which is not aligned", address=code)
 
     def _set(self, register: str, value: int) -> None:
         self._machine.reg_write(getattr(self._arm, f"UC_ARM_REG_{register}"), value)
@@ -271,25 +285,34 @@ class _Counter:
         if getattr(self, "_pointer", None):
             self.library.counter_delete(self._pointer)
 
+    def give_registers(self) -> None:
+        """Lets the hook of accesses read where it is, and mend the IT state."""
+        from unicorn.arm_const import UC_ARM_REG_PC, UC_ARM_REG_XPSR
+        from unicorn.unicorn_py3.unicorn import uclib
+
+        access = [ctypes.cast(function, ctypes.c_void_p) for function in (uclib.uc_reg_read, uclib.uc_reg_write)]
+        self.library.counter_give_registers(self._pointer, *access, UC_ARM_REG_XPSR, UC_ARM_REG_PC)
+
+    def crooked(self) -> list[tuple[int, int]]:
+        """(instruction, address) of accesses to addresses that are no multiples of their size, the first 64."""
+        records = (_CrookedRecord * 64)()
+        count = self.library.counter_crooked(self._pointer, records)
+        return [(record.code, record.address) for record in records[:count]]
+
     def watch_flash(self, flash: FlashModel) -> None:
         """Follows code memory through caches of that shape."""
         self._caches = [_cache(flash.code)]
         self._caches.append(self._caches[0] if flash.data is flash.code else _cache(flash.data))
         records = [ctypes.byref(record) for record, _ in self._caches]
-        from unicorn.arm_const import UC_ARM_REG_XPSR
-        from unicorn.unicorn_py3.unicorn import uclib
-
-        access = [ctypes.cast(function, ctypes.c_void_p) for function in (uclib.uc_reg_read, uclib.uc_reg_write)]
-        self.library.counter_forget_condition(self._pointer, *access, UC_ARM_REG_XPSR)
         self.library.counter_watch_flash(self._pointer, self.flash[0], self.flash[1] + 1, *records)
 
-    def attach(self, machine: Any, kind: int, function: Any, within: tuple[int, int] = _EVERYWHERE) -> None:
+    def attach(self, machine: Any, kind: int, function: Any) -> None:
         """Hooks it in by unicorn's own C interface: a Python callback would be ten times slower."""
         from unicorn.unicorn_py3.unicorn import uclib
 
         handle = ctypes.c_size_t()
         callback = ctypes.cast(function, ctypes.c_void_p)
-        begin, end = (ctypes.c_uint64(address) for address in within)
+        begin, end = ctypes.c_uint64(1), ctypes.c_uint64(0)  # everywhere
         status = uclib.uc_hook_add(
             machine._uch, ctypes.byref(handle), kind, callback, ctypes.c_void_p(self._pointer), begin, end
         )
@@ -326,7 +349,8 @@ def _hook_library() -> ctypes.CDLL:
         getattr(library, function).argtypes = [ctypes.c_void_p]
     library.counter_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.counter_misses.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p]
-    library.counter_forget_condition.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+    library.counter_crooked.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.counter_give_registers.argtypes = [*[ctypes.c_void_p] * 3, ctypes.c_int, ctypes.c_int]
     library.counter_watch_flash.argtypes = [
         ctypes.c_void_p,
         ctypes.c_uint32,

@@ -1,5 +1,5 @@
 /* Counts how often each block of an emulated program is executed, and how often it is left by a taken branch; where
- * asked for, also what caches in front of flash miss.
+ * asked for, also what caches in front of flash miss, and accesses that are not aligned.
  *
  * Hooks of the unicorn emulator, called from its translated code: compiled for the host, loaded by ctypes.
  * A block is known by (address, size, region). `region` changes when a block begins at one of the marks: it tells which
@@ -11,7 +11,12 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { SLOTS = 1 << 16, REGIONS = 4096, IT_BITS = 0x0600FC00 };
+enum { SLOTS = 1 << 16, REGIONS = 4096, CROOKED = 64, IT_BITS = 0x0600FC00 };
+
+/* An access to an address that is no multiple of its size. */
+typedef struct {
+    uint32_t code, address, bytes;
+} Crooked;
 
 /* Ways of a set stand side by side, the one used last first. A tag is the line's number + 1; 0 is empty. */
 typedef struct {
@@ -38,7 +43,9 @@ typedef struct {
     Block *last;
     Cache *code_cache, *data_cache;
     RegisterAccess read_register, write_register;
-    int status_register;
+    int status_register, code_register;
+    uint32_t crooked_count;
+    Crooked crooked[CROOKED];
     Misses misses[REGIONS];
     const uint16_t *marks; /* region + 1 for each halfword from `base`, 0 where none begins */
     Block blocks[SLOTS];
@@ -51,8 +58,10 @@ EXPORT void counter_block(void *machine, uint64_t address, uint32_t size, void *
 EXPORT uint32_t counter_read(const Counter *counter, Block *into);
 EXPORT uint32_t counter_overflowed(const Counter *counter);
 EXPORT void counter_watch_flash(Counter *counter, uint32_t begin, uint32_t end, Cache *code_cache, Cache *data_cache);
-EXPORT void counter_forget_condition(Counter *counter, RegisterAccess read, RegisterAccess write, int status);
-EXPORT void counter_load(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user);
+EXPORT void counter_give_registers(Counter *counter, RegisterAccess read, RegisterAccess write, int status,
+                                     int code);
+EXPORT void counter_access(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user);
+EXPORT uint32_t counter_crooked(const Counter *counter, Crooked *into);
 EXPORT void counter_misses(const Counter *counter, uint32_t region, Misses *into);
 
 Counter *counter_new(uint32_t base, uint32_t code_bytes, const uint16_t *marks)
@@ -75,6 +84,7 @@ void counter_reset(Counter *counter)
 {
     memset(counter->misses, 0, sizeof counter->misses);
     counter->last_code_line = counter->last_data_line = UINT32_MAX;
+    counter->crooked_count = 0;
     memset(counter->blocks, 0, sizeof counter->blocks);
     counter->region = counter->used = counter->overflowed = 0;
     counter->last = NULL;
@@ -88,11 +98,13 @@ void counter_watch_flash(Counter *counter, uint32_t begin, uint32_t end, Cache *
     counter->data_cache = data_cache;
 }
 
-void counter_forget_condition(Counter *counter, RegisterAccess read, RegisterAccess write, int status)
+void counter_give_registers(Counter *counter, RegisterAccess read, RegisterAccess write, int status,
+                              int code)
 {
     counter->read_register = read;
     counter->write_register = write;
     counter->status_register = status;
+    counter->code_register = code;
 }
 
 /* Whether the line is there; it is afterwards. */
@@ -125,23 +137,35 @@ static void fetch(Counter *counter, uint32_t at, uint32_t size)
 }
 
 /* Unicorn leaves the IT state of a load that is hooked in the core, where the code that comes next finds it. */
-void counter_load(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user)
+void counter_access(void *machine, int kind, uint64_t address, int bytes, int64_t value, void *user)
 {
     Counter *counter = user;
     uint32_t at = (uint32_t)address, line, status = 0;
-    (void)kind, (void)bytes, (void)value;
-    if (at - counter->flash_begin >= counter->flash_end - counter->flash_begin) {
-        return;
-    }
+    (void)kind, (void)value;
     if (counter->read_register(machine, counter->status_register, &status) == 0 && (status & IT_BITS) != 0) {
         status &= ~(uint32_t)IT_BITS;
         counter->write_register(machine, counter->status_register, &status);
+    }
+    if ((at & ((uint32_t)bytes - 1u)) != 0 && counter->crooked_count < CROOKED) {
+        Crooked *crooked = &counter->crooked[counter->crooked_count++];
+        counter->read_register(machine, counter->code_register, &crooked->code);
+        crooked->address = at;
+        crooked->bytes = (uint32_t)bytes;
+    }
+    if (counter->data_cache == NULL || at - counter->flash_begin >= counter->flash_end - counter->flash_begin) {
+        return;
     }
     line = at / counter->data_cache->line_bytes;
     if (line != counter->last_data_line) {
         counter->last_data_line = line;
         counter->misses[counter->region].data += !found(counter->data_cache, line);
     }
+}
+
+uint32_t counter_crooked(const Counter *counter, Crooked *into)
+{
+    memcpy(into, counter->crooked, counter->crooked_count * sizeof *into);
+    return counter->crooked_count;
 }
 
 void counter_misses(const Counter *counter, uint32_t region, Misses *into)

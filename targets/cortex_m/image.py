@@ -250,18 +250,16 @@ def run_image(
         EmulationFault: It left its memory, faulted or did not end.
         MissingProgram: unicorn or capstone is absent.
     """
-    plain = _drive(image, inputs, None, seconds)
+    plain = _drive(image, inputs, None, seconds, watch=False)
     worst = max(plain.counts, key=lambda counts: sum(part.cycles for part in counts.values()))
-    if flash is not None:
-        # Following flash is slow: one inference is enough, for misses hardly depend on the data.
-        followed = _drive(image, inputs[:1], flash, seconds).counts[0]
-        for region, counts in plain.counts[0].items():
-            if followed[region].by_class != counts.by_class:
-                raise RuntimeError("following flash changed what the image executes")
-        worst = {
-            region: replace(counts, stall_cycles=followed[region].stall_cycles if region in followed else 0)
-            for region, counts in worst.items()
-        }
+    # Watching each access is slow: one inference is enough, for addresses hardly depend on the data.
+    watched = _drive(image, inputs[:1], flash, seconds, watch=True).counts[0]
+    if any(watched[region].by_class != counts.by_class for region, counts in plain.counts[0].items()):
+        raise RuntimeError("watching changed what the image executes")
+    worst = {
+        region: replace(counts, stall_cycles=watched[region].stall_cycles if region in watched else 0)
+        for region, counts in worst.items()
+    }
     names = {0: "", **{number: layer for number, (layer, _) in enumerate(image.layers, 1)}}
     by_layer = {names[region]: counts for region, counts in sorted(worst.items())}
     total, *others = by_layer.values()
@@ -277,7 +275,9 @@ class _Drive:
     stack_bytes: int
 
 
-def _drive(image: Image, inputs: Sequence[Sequence[bytes]], flash: FlashModel | None, seconds: float) -> _Drive:
+def _drive(
+    image: Image, inputs: Sequence[Sequence[bytes]], flash: FlashModel | None, seconds: float, *, watch: bool
+) -> _Drive:
     memory, symbols = image.memory, image.elf.symbols
     parts = [
         Memory("flash", memory.flash_address, memory.flash_bytes, code=True),
@@ -290,7 +290,7 @@ def _drive(image: Image, inputs: Sequence[Sequence[bytes]], flash: FlashModel | 
     if not inputs:
         raise ValueError("no inputs to run the image on")
     marks = {symbols[function]: number for number, (_, function) in enumerate(image.layers, 1)}
-    machine = Machine(core_named(image.core), parts, marks, flash)
+    machine = Machine(core_named(image.core), parts, marks, flash, watch)
     for segment in image.elf.segments:
         machine.write(segment.address, segment.data)
     wait, mailbox = symbols["leanedge_wait"], symbols["leanedge_mailbox"]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .emulator import Block
     from .flash import FlashModel, Misses
 
-__all__ = ["CLASSES", "TYPICAL_ERROR", "Counts", "InstructionClass", "count", "with_stalls"]
+__all__ = ["CLASSES", "TYPICAL_ERROR", "Counts", "InstructionClass", "count", "needs_alignment", "with_stalls"]
+
+_SEVERAL_WORDS = ("ldm", "stm", "ldrd", "strd", "vldr", "vstr", "vldm", "vstm")
 
 TYPICAL_ERROR: Mapping[str, float] = {"cortex-m4": 0.10}
 """Core -> median relative error of predicted cycles, on four models with CMSIS-NN's kernels whose times on a board are
@@ -91,6 +93,19 @@ def count(blocks: Iterable[Block], read: Callable[[int, int], bytes], core: str)
         code_bytes += block.size * block.executed
         cycles += cost.cycles * block.executed + penalty * block.taken
     return Counts(dict(zip(CLASSES, total, strict=True)), cycles, 0, code_bytes)
+
+
+def needs_alignment(code: bytes, *, every: bool) -> str:
+    """The instruction's name if it faults on an address that is no multiple of its size, else nothing.
+
+    Source: Armv7-M Architecture Reference Manual (DDI 0403), A3.2.1.
+
+    Args:
+        code: Its bytes, and what follows.
+        every: Whether all loads and stores of the core do (Armv6-M), or only those of several words.
+    """
+    instruction = next(_decoder().disasm(code, 0, 1))
+    return str(instruction.mnemonic) if every or _family(instruction) in _SEVERAL_WORDS else ""
 
 
 def with_stalls(counts: Counts, misses: Misses, flash: FlashModel) -> Counts:

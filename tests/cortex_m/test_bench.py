@@ -112,6 +112,39 @@ def test_a_crash_names_the_kernel(statement: str, said: str, samples: list[list[
     assert said in str(raised.value)
 
 
+CROOKED = r"""__attribute__((naked, noinline)) static void crooked(int8_t *to)
+{
+    __asm__("adds r0, #1\n INSTRUCTION\n bx lr");
+}"""
+
+
+@pytest.mark.parametrize(
+    ("core", "instruction", "faults"),
+    [
+        ("cortex-m4", "ldr r1, [r0]", False),
+        ("cortex-m4", "ldrd r1, r2, [r0]", True),
+        ("cortex-m4", "ldm r0, {r1, r2}", True),
+        ("cortex-m4", "strd r1, r2, [r0, #4]", True),
+        ("cortex-m4", r"adds r0, #3\n ldrd r1, r2, [r0]", False),
+        ("cortex-m33", "vldr s0, [r0]", True),
+        ("cortex-m0plus", "ldrh r1, [r0]", True),
+        ("cortex-m0plus", "str r1, [r0]", True),
+        ("cortex-m0plus", "ldrb r1, [r0]", False),
+    ],
+)
+def test_what_a_core_faults_on_for_alignment_is_a_fault(
+    core: str, instruction: str, faults: bool, samples: list[list[np.ndarray]]
+) -> None:
+    program, operator = copy_program()
+    source = CROOKED.replace("INSTRUCTION", instruction)
+    trial = KernelTrial(program, operator, kernel("crooked({output0});", source=source), samples[:1])
+    if faults:
+        with pytest.raises(EmulationFault, match="which is not aligned in crooked"):
+            run_kernels([trial], core)
+    else:
+        run_kernels([trial], core)
+
+
 def test_library_files_come_along(samples: list[list[np.ndarray]]) -> None:
     program, operator = copy_program()
     moving = kernel("leanedge_move_bytes({input0}, {output0}, 64);", library=("move_bytes.c",))

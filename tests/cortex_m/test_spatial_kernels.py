@@ -13,14 +13,14 @@ from leanedge.targets.cortex_m.kernels.depthwise import (
     depthwise_strips,
 )
 from leanedge.targets.cortex_m.kernels.pooling import pooling
-from leanedge.targets.cortex_m.kernels.winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
+from leanedge.targets.cortex_m.kernels.winograd import winograd_2x2, winograd_4x4, winograd_4x4_compact
 
 from leanedge.program.types import PoolOptions, ReduceOptions
 
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
 DEPTHWISE = (depthwise_planes, depthwise_strips)
 BYTES = (depthwise_bytes, depthwise_bytes_strips)
-WINOGRAD = (winograd_4x4, winograd_4x4_lean, winograd_2x2)
+WINOGRAD = (winograd_4x4, winograd_4x4_compact, winograd_2x2)
 
 ACTIVATIONS = st.sampled_from(
     [("relu", -128), ("relu", -90), ("none", 5), ("none", -128), ("relu6", -128), ("relu_n1_to_1", 10)]
@@ -155,7 +155,7 @@ def test_any_convolution_by_winograd(programs):
         for n, program in enumerate(programs)
         for kernel in made(program, WINOGRAD, "cortex-m4", f"p{n}")
     ]
-    assert len(offers) >= 2 * len(programs)
+    assert len(offers) == 3 * len(programs)
     assert_exact(offers, "cortex-m4")
 
 
@@ -183,7 +183,11 @@ def test_winograd_is_shorter_than_published_ones():
 
 def test_winograd_needs_sums_that_fit_beside_its_factors():
     few, many = (conv((4, 4, 500), 4, kernel=(3, 3), largest=largest) for largest in (1, 127))
-    assert [kernel.name for kernel in made(few, WINOGRAD, "cortex-m4", "p")] == ["winograd_4x4", "winograd_2x2"]
+    assert [kernel.name for kernel in made(few, WINOGRAD, "cortex-m4", "p")] == [
+        "winograd_4x4",
+        "winograd_4x4_compact",
+        "winograd_2x2",
+    ]
     assert [kernel.name for kernel in made(many, WINOGRAD, "cortex-m4", "p")] == ["winograd_2x2"]
 
 

@@ -13,7 +13,7 @@ from .lookup import lookup
 from .pointwise import pointwise_int8, pointwise_int16
 from .pooling import pooling
 from .thumb1_gemm import five_windows, one_window
-from .winograd import winograd_2x2, winograd_4x4, winograd_4x4_lean
+from .winograd import winograd_2x2, winograd_4x4, winograd_4x4_compact
 
 if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import KernelMaker
@@ -35,7 +35,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     depthwise_bytes,
     depthwise_bytes_strips,
     winograd_4x4,
-    winograd_4x4_lean,
+    winograd_4x4_compact,
     winograd_2x2,
     pooling,
     five_windows,

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
     from .requantize import Requantization
 
-__all__ = ["winograd_2x2", "winograd_4x4", "winograd_4x4_lean"]
+__all__ = ["winograd_2x2", "winograd_4x4", "winograd_4x4_compact"]
 
 Array = np.ndarray[Any, Any]
 
-_LEAN_GROUP = 16
-"""Output channels whose sums are kept at a time by the variants of little scratch."""
+_COMPACT_GROUP = 16
+"""Output channels whose sums the compact variants keep at a time."""
 
 _INVERSE_OF_NINE = pow(9, -1, 1 << 32)
 
@@ -133,14 +133,14 @@ def winograd_4x4(layer: Layer) -> Kernel | None:
     return _winograd(layer, _F4, None)
 
 
-def winograd_4x4_lean(layer: Layer) -> Kernel | None:
-    """The same with the sums of 16 output channels at a time in scratch."""
-    return _winograd(layer, _F4, _LEAN_GROUP)
+def winograd_4x4_compact(layer: Layer) -> Kernel | None:
+    """The same with less code and scratch: loops over rows and columns, sums of 16 output channels at a time."""
+    return _winograd(layer, _F4, _COMPACT_GROUP)
 
 
 def winograd_2x2(layer: Layer) -> Kernel | None:
     """Tiles of 2x2 outputs: 32 bytes of weights a pair of channels, little scratch."""
-    return _winograd(layer, _F2, _LEAN_GROUP)
+    return _winograd(layer, _F2, _COMPACT_GROUP)
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ class _Plan:
         layer: The layer's numbers.
         requantization: From sums to int8.
         group: Output channels (a multiple of 4) whose sums are kept at a time.
+        rolled: Whether transformations loop over rows and columns, for small caches of code.
     """
 
     prefix: str
@@ -160,6 +161,7 @@ class _Plan:
     layer: WeightedLayer
     requantization: Requantization
     group: int
+    rolled: bool
 
     @property
     def inputs(self) -> int:
@@ -236,7 +238,7 @@ def _winograd(layer: Layer, scheme: _Scheme, group: int | None) -> Kernel | None
     outputs = -(-numbers.output_shape[2] // 4) * 4
     if not plain or numbers.weights.shape[3] != channels or max(numbers.pads) > 2:
         return None
-    if (group is None and outputs > 100) or (group is not None and scheme is _F4 and outputs <= group):
+    if group is None and outputs > 100:
         return None
     transformed = _transformed(numbers.weights.astype(np.int64), scheme)
     most_sum = np.maximum(*(np.abs(bound) for bound in sum_range(numbers)))
@@ -252,11 +254,13 @@ def _winograd(layer: Layer, scheme: _Scheme, group: int | None) -> Kernel | None
     rounding = requantization(numbers, least_bits, np.maximum(room, least_bits))
     if rounding is None:
         return None
-    plan = _Plan(layer.prefix, scheme, numbers, rounding, min(group or outputs, outputs))
+    plan = _Plan(
+        layer.prefix, scheme, numbers, rounding, min(group or outputs, outputs), scheme is _F4 and group is not None
+    )
     if plan.staged and ((scheme.tile - 1) * 2 * scheme.tile + scheme.tile) * plan.outputs > 4095:
         return None
     return Kernel(
-        name=scheme.name if group is None or scheme is _F2 else f"{scheme.name}_lean",
+        name=scheme.name if group is None or scheme is _F2 else f"{scheme.name}_compact",
         call=f"{layer.prefix}_winograd({{input0}}, {{output0}}, {{scratch}});",
         constants=(_weights(plan, transformed), _channels(plan)),
         source=_source(plan),
@@ -359,19 +363,24 @@ def _transform_function(plan: _Plan) -> tuple[str, str]:
     for half in (0, 1):
         rotated = ", ror #8" if half else ""
         lines += move_constant("lr", 0x00800080)
-        for column in range(size):
+        for column in range(1 if plan.rolled else size):
             for row, register in enumerate(registers):
-                lines += _far_load(register, "r0", (row * plan.patch_columns + column) * depth, "r7")
+                load = _far_load(register, "r0", (row * plan.patch_columns + column) * depth, "r7")
+                lines += ["mov r11, sp", "2:", *load] if plan.rolled and row == 0 else load
             lines += [f"sxtab16 {r}, lr, {r}{rotated}" for r in registers]
             lines += scheme.transform_input()
-            lines += [f"str {r}, [sp, #{(row * size + column) * 4}]" for row, r in enumerate(registers)]
-        lines += ["mov lr, sp", "mov r11, r12"]
-        for row in range(size):
+            lines += _store_column(plan, registers, "r11", size, column)
+        if plan.rolled:
+            lines += [*add_constant("r0", "r0", depth, "r7"), f"add r7, sp, #{4 * size}", "cmp r11, r7", "bne.w 2b"]
+            lines += add_constant("r0", "r0", -size * depth, "r7")
+        lines += ["mov lr, sp", "mov r11, r12", *(["3:"] if plan.rolled else [])]
+        for row in range(1 if plan.rolled else size):
             lines += [f"ldm lr!, {{{', '.join(registers)}}}", *scheme.lift(), *scheme.transform_input()]
             for column, register in enumerate(registers):
                 lines.append(f"str {register}, [r11, #{column * stride + half * 8}]")
-            if row < size - 1:
+            if plan.rolled or row < size - 1:
                 lines += add_constant("r11", "r11", size * stride, "r7")
+        lines += [f"add r7, sp, #{4 * size * size}", "cmp lr, r7", "bne.w 3b"] if plan.rolled else []
     lines += ["add r12, r12, #16", "add r0, r0, #4", f"ldr r11, [sp, #{end}]", "cmp r0, r11", "blo.w 1b"]
     lines += [f"add sp, sp, #{frame}", "pop {r4-r11, pc}"]
     note = (
@@ -379,6 +388,14 @@ def _transform_function(plan: _Plan) -> tuple[str, str]:
         "r0 patch, r12 where the values go, r1 on a column or row, lr 0x00800080 or the stack."
     )
     return shared_function("winograd_transform", ["const int8_t *patch", "int32_t *values"], note, lines)
+
+
+def _store_column(plan: _Plan, registers: Sequence[str], pointer: str, size: int, column: int) -> list[str]:
+    """A column of a matrix on the stack: at `pointer`, which moves on, or at its place."""
+    if not plan.rolled:
+        return [f"str {r}, [sp, #{(row * size + column) * 4}]" for row, r in enumerate(registers)]
+    below = [f"str {r}, [{pointer}, #{row * size * 4}]" for row, r in enumerate(registers) if row]
+    return [*below, f"str {registers[0]}, [{pointer}], #4"]
 
 
 def _multiply_function(plan: _Plan) -> tuple[str, str]:
@@ -442,12 +459,14 @@ def _output_function(plan: _Plan) -> tuple[str, str]:
     lines = ["push {r4-r11, lr}", f"sub sp, sp, #{frame}", "mov r12, r1"]
     lines += [f"str r2, [sp, #{out}]", f"str r3, [sp, #{left}]", "mov r4, #0", f"str r4, [sp, #{done}]", "1:"]
     lines.append(f"str r0, [sp, #{sums}]")
-    for row in range(size):
+    lines += ["mov lr, sp", "2:"] if plan.rolled else []
+    for row in range(1 if plan.rolled else size):
         lines += [f"ldr {r}, [r0, #{column * stride}]" for column, r in enumerate(registers)]
         lines += scheme.transform_output()
-        lines += [f"str {r}, [sp, #{(column * size + row) * 4}]" for column, r in enumerate(results)]
-        if row < size - 1:
+        lines += _store_column(plan, results, "lr", size, row)
+        if plan.rolled or row < size - 1:
             lines += add_constant("r0", "r0", size * stride, "r7")
+    lines += [f"add r7, sp, #{4 * size}", "cmp lr, r7", "bne.w 2b"] if plan.rolled else []
     lines += ["mov lr, sp", f"ldr r0, [sp, #{out}]"]
     lines += [f"vldmia r12!, {{s0-s{loaded - 1}}}"] if loaded > 1 else ["vldmia r12!, {s0}"] * loaded
     # The floor form's two words stay in r11 and r12; the other forms' are brought again for each column.

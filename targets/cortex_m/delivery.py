@@ -18,6 +18,7 @@ from leanedge.export.c_source.layers import operator_macs
 from leanedge.figures import Figure, unavailable
 from leanedge.graph.run import run_all
 from leanedge.program.integer_ports import integer_ports
+from leanedge.program.schedule import reordered, schedule
 from leanedge.program.simplify import simplify
 from leanedge.program.tflite_file import load_tflite
 from leanedge.state import stream
@@ -87,8 +88,9 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
 
 
 def load_program(path: Path) -> Program:
-    """A .tflite file as what the firmware computes: integer ports, simplified."""
-    return simplify(integer_ports(load_tflite(path))).program
+    """A .tflite file as what the firmware computes: integer ports, simplified, in the order of the least memory."""
+    program = simplify(integer_ports(load_tflite(path))).program
+    return reordered(program, schedule(program))
 
 
 def _noise(program: Program) -> list[bytes]:

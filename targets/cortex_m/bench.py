@@ -110,7 +110,7 @@ def run_kernels(
         core: ``cortex-m0plus``, ``cortex-m4``, ``cortex-m7`` or ``cortex-m33``.
         compiler: ``zig`` or ``gcc``.
         flash: The device's flash (`flash_model(profile)`), to count what waiting for it takes, from empty caches and
-            on the first input set only (about 3 M loads a second).
+            on the first input set only (1 to 2 M accesses a second).
 
     Raises:
         CompileError: The compiler refused; kernels with writable static data are refused too.

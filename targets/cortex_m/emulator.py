@@ -128,7 +128,7 @@ class Machine:
             marks: Code address -> region (1 to 4095) that counts from there on.
             flash: What stands in front of code memory, to follow its misses.
             watch: Whether accesses that the core faults on because they are not aligned are faults here: the emulator
-                itself lets them pass. This and `flash` look at each access (about 3 M a second).
+                itself lets them pass. This and `flash` look at each access (1 to 2 M a second).
         """
         try:
             import unicorn

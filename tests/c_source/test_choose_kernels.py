@@ -100,7 +100,7 @@ def test_code_that_layers_share_counts_once() -> None:
 @pytest.mark.parametrize(("optimize", "expected"), [("speed", "wide"), ("size", "narrow")])
 def test_scratch_is_saved_where_it_is_worth_the_cycles(optimize: Optimize, expected: str) -> None:
     program = chain([400, 400])
-    options = [[option("wide", 1000, 100, scratch=2000), option("narrow", 1200, 100, scratch=40)]]
+    options = [[option("wide", 1000, 100, scratch=100), option("narrow", 1200, 100, scratch=20)]]
     chosen = choose_kernels(program, options, optimize)
     assert chosen is not None
     assert chosen[0].kernel.name == expected

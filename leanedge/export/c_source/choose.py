@@ -17,11 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["SLACK", "KernelOption", "choose_kernels", "ram_at"]
 
-SLACK: Mapping[Optimize, float] = {"speed": 1.05, "balanced": 1.2, "size": 1.5}
+SLACK: Mapping[Optimize, float] = {"speed": 1.25, "balanced": 1.4, "size": 1.6}
 """How many times the least possible cycles a choice may take, to save flash and RAM."""
 
-_WORTH: Mapping[Optimize, float] = {"speed": 0.0, "balanced": 0.5, "size": 0.2}
-"""What part of the memory must be saved for each part of the cycles that it costs."""
+
+@dataclass(frozen=True)
+class _Weights:
+    """What a choice is judged by: its cycles, RAM and flash, each as a part of the fastest choice's."""
+
+    cycles: float
+    ram: float
+    flash: float
+
+
+_WEIGHTS: Mapping[Optimize, _Weights] = {
+    "speed": _Weights(cycles=1.0, ram=1.0, flash=0.02),
+    "balanced": _Weights(cycles=1.0, ram=1.0, flash=0.5),
+    "size": _Weights(cycles=0.2, ram=0.2, flash=1.0),
+}
+"""RAM is scarcer than flash: even for speed, a part of it must buy at least as large a part of the cycles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +71,8 @@ def choose_kernels(
 ) -> list[KernelOption] | None:
     """The choice for each operator; None where no choice keeps the limits.
 
-    First the least cycles within the limits; then the least flash and RAM that is worth the cycles, which stay within
-    `SLACK` times as many. Both by integer programming (HiGHS). RAM is, at each operator, the tensors alive and the
+    First the least cycles within the limits; then the best of cycles, RAM and flash together, the cycles within `SLACK`
+    times as many. Both by integer programming (HiGHS). RAM is, at each operator, the tensors alive and the
     scratch, an input counted once with the output where the kernel may run in place: a lower bound. Where the planner
     needs more, kernels of the fullest operators are exchanged as long as that makes the whole better.
 
@@ -103,30 +117,35 @@ def choose_kernels(
         return None
     least = max(model.getInfo().objective_function_value, 1e-9)
     fastest = _picked(options, picks, model)
-    scale = _Worth(program, optimize, max(_flash(fastest) + _arena(program, fastest), 1), 1000 * least)
+    worth = _Worth(program, optimize, 1000 * least, max(_flash(fastest), 1), max(_arena(program, fastest), 1))
+    weights = _WEIGHTS[optimize]
     model.addConstr(cycles <= least * SLACK[optimize] + 1e-6)
-    model.minimize((flash + ram) * (1 / scale.memory) + cycles * (_WORTH[optimize] / least))
+    model.minimize(
+        cycles * (weights.cycles / least) + flash * (weights.flash / worth.flash) + ram * (weights.ram / worth.ram)
+    )
     if model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
-    return _exchanged(options, _picked(options, picks, model), scale)
+    return _exchanged(options, _picked(options, picks, model), worth)
 
 
 @dataclass(frozen=True)
 class _Worth:
-    """How choices are compared: memory and cycles as parts of those of the fastest choice."""
+    """How choices are compared, by the fastest choice's cycles, flash and arena."""
 
     program: Program
     optimize: Optimize
-    memory: int
     cycles: float
+    flash: int
+    ram: int
 
     def of(self, chosen: Sequence[KernelOption]) -> float:
         """The less the better; infinite beyond the slack."""
         cycles = sum(option.cycles for option in chosen) / self.cycles
         if cycles > SLACK[self.optimize] * (1 + 1e-9):
             return float("inf")
-        memory = _flash(chosen) + _arena(self.program, chosen)
-        return memory / self.memory + _WORTH[self.optimize] * cycles
+        weights = _WEIGHTS[self.optimize]
+        flash, ram = _flash(chosen) / self.flash, _arena(self.program, chosen) / self.ram
+        return weights.cycles * cycles + weights.flash * flash + weights.ram * ram
 
 
 def _exchanged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,6 +30,10 @@ Objective = Literal["accuracy", "latency"]
 
 SAME_CELL_TIE = 1.05
 """Instruction counts closer than this are a tie: caches and memory may turn the order around."""
+
+
+SURE = 1.28
+"""Standard errors by which one prediction must be below another: nine in ten such orders are right."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,16 @@ def _speed_tied(leader: Priced, row: Priced) -> bool:
     if cells is not None and cells == theirs.detail.get("cells"):
         # One constant times two exact counts: only the counts differ, so the constant's error does not matter.
         return _latency(row) <= SAME_CELL_TIE * _latency(leader)
+    errors = [_log_error(figure) for figure in (ours, theirs)]
+    if all(errors):
+        return math.log(_latency(row) / _latency(leader)) <= SURE * math.hypot(*errors)
     return _bounds(theirs)[0] <= _bounds(ours)[1]
+
+
+def _log_error(figure: Figure) -> float:
+    """Standard error of a prediction's logarithm, from its 90 % interval; 0 where there is none."""
+    low, high = figure.detail.get("low_ms"), figure.detail.get("high_ms")
+    return math.log(high / low) / (2 * 1.645) if low and high and high > low else 0.0
 
 
 def _loss(row: Priced) -> float:

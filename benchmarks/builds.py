@@ -8,6 +8,7 @@ runtime, all in one run, and whether the chosen one was the fastest that met the
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -77,12 +78,15 @@ def row(name: str, report: Report, seconds: float) -> str:
     low, high = after.detail["interval"]
     shown = f"[{low:.4g}, {high:.4g}]" if low is not None else ""
     metric = f"{report.data.metric} {before.value:.4g}, {after.value:.4g} {shown}"
-    size = f"{_value(report, 'flash_bytes_fp32'):,.0f}, {_value(report, 'flash_bytes'):,.0f}"
+    if "flash_bytes_fp32" in figures:
+        size = f"{_value(report, 'flash_bytes_fp32'):,.0f}, {_value(report, 'flash_bytes'):,.0f}"
+    else:  # an image for a microcontroller; there is none in float
+        size = f"image {_value(report, 'flash_bytes'):,.0f}, RAM {_value(report, 'ram_bytes'):,.0f}"
     latency = figures["latency_ms"]
     speed = "unavailable"
     if latency.value is not None:
-        base = figures["latency_ms_fp32"].value
-        speed = f"{latency.value:.3g} ms {latency.how}" + (f", {base / latency.value:.2f}x" if base else "")
+        base = _value(report, "latency_ms_fp32")
+        speed = f"{latency.value:.3g} ms {latency.how}" + ("" if math.isnan(base) else f", {base / latency.value:.2f}x")
     words = {True: "passed", False: "FAILED", None: "not checked"}
     proof = ", ".join(
         f"{check.name.removeprefix('emulator.')} {words[check.passed]}"

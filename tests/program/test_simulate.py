@@ -12,10 +12,12 @@ from int8_cases import CASES, program, quant
 from nets import random_net
 from oracles import NOT_IN_TFLM, litert, tflm
 
+from leanedge.compress.types import TensorQuant
 from leanedge.export.tflite_file import tflite_bytes
 from leanedge.program.fill import INTEGER_KINDS
 from leanedge.program.fixed_point import quantized_multiplier, quantized_multipliers, rounding_shift, scale_by
 from leanedge.program.simulate import simulate, simulate_samples, simulate_tensors
+from leanedge.program.simulate.real import quantize
 from leanedge.program.types import (
     ConvOptions,
     Dense,
@@ -221,3 +223,8 @@ def test_samples_of_unequal_number_are_refused() -> None:
     drawn = program("add", [((1, 4), quant(0.1, 0))] * 2, [((1, 4), quant(0.1, 0))], ElementwiseOptions())
     with pytest.raises(ValueError, match="samples"):
         simulate_samples(drawn, {"i0": np.zeros((2, 4), np.int8), "i1": np.zeros((3, 4), np.int8)})
+
+
+def test_infinities_saturate() -> None:
+    tensor = ProgramTensor("y", (2,), "int8", TensorQuant("int8", np.asarray(0.5, np.float32), np.asarray(3, np.int64)))
+    np.testing.assert_array_equal(quantize(np.array([np.inf, -np.inf], np.float32), tensor), [127, -128])

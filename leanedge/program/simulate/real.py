@@ -46,12 +46,12 @@ def quantize(array: Array, out: ProgramTensor) -> Array:
     """float32 to int8: rounds half away from zero, in float32 (TensorFlow Lite's AffineQuantize)."""
     if out.quant is None:
         raise ValueError(f"{out.name} has no quantization")
-    quotient = array.astype(np.float32) / out.quant.scale.astype(np.float32)
+    quotient = np.clip(array.astype(np.float32) / out.quant.scale.astype(np.float32), -(2.0**30), 2.0**30)
     rounded = np.copysign(np.floor(np.abs(quotient) + np.float32(0.5)), quotient)
     # The sum above would round 0.49999997 up: what rounds to the next integer must be at least half way there.
     rounded = np.where(np.abs(np.trunc(quotient) - quotient) < np.float32(0.5), np.trunc(quotient), rounded)
     info = np.iinfo(out.quant.dtype)
-    limited = np.clip(rounded, -(2.0**30), 2.0**30).astype(np.int64) + out.quant.zero_point
+    limited = rounded.astype(np.int64) + out.quant.zero_point
     return np.clip(limited, info.min, info.max).astype(out.quant.dtype)
 
 

@@ -33,7 +33,7 @@ from leanedge.program.integer_ports import integer_ports
 from leanedge.program.simplify import simplify, without_final_softmax
 from leanedge.program.simulate import initial_state, simulate_step
 from leanedge.program.tflite_file import load_tflite
-from leanedge.proof import verdict_of
+from leanedge.proof import checks_of, verdict_of
 from leanedge.report import content
 from leanedge.report.html import write_html
 from leanedge.report.json_file import write_json
@@ -107,7 +107,7 @@ def build_as_is(request: Request, steps: Steps) -> content.Report:
     choice = choose(priced, request.budget, 0.0, request.objective)
     if choice.chosen is not None:
         with steps.step("Proving the choice") as step:
-            checks += _prove(choice.chosen, request, samples)
+            checks += [*checks_of(choice.chosen.evidence), *_prove(choice.chosen, request, samples)]
             step.done("failed" if any(check.passed is False for check in checks) else "passed")
     with steps.step("Writing the output") as step:
         report = _write(request, given, choice, refused, tuple(checks), samples, notes)
@@ -238,7 +238,7 @@ def _priced(
             built = pricing.built[item.candidate.id]
             estimate = pricing.estimates[item.candidate.id]
             made = replace(item, artifact=built.artifact)
-            priced.append(Priced(made, estimate, request.budget.excess(estimate), built.layers))
+            priced.append(Priced(made, estimate, request.budget.excess(estimate), built.layers, built.evidence))
         notes += pricing.notes
     if others:
         pricing = price(others, samples.take(np.arange(1)), {}, request.profile, request.threads)

@@ -26,7 +26,7 @@ from leanedge.metric import resolve_metric, softmax_outputs
 from leanedge.mix import mixed_candidates
 from leanedge.plan import Choice, Priced, choose
 from leanedge.pricing import price, price_built
-from leanedge.proof import prove
+from leanedge.proof import checks_of, prove
 from leanedge.report.terminal import silent_steps
 from leanedge.request import Request, read_request
 from leanedge.state import initial_state, steps_of
@@ -144,6 +144,7 @@ def build(
     if choice.chosen is not None:
         with steps.step("Proving the choice") as step:
             proof = prove(choice.chosen.evaluation, bench, request.profile, step.say, emulated=not interrupted)
+            proof = replace(proof, checks=(*checks_of(choice.chosen.evidence), *proof.checks))
             step.done(_passed(proof.checks))
     baseline = _baseline(priced)
     with steps.step("Writing the output") as step:
@@ -363,7 +364,8 @@ def _against_budget(
         estimate = pricing.estimates[item.candidate.id]
         built = pricing.built.get(item.candidate.id)
         try:
-            priced.append(Priced(item, estimate, budget.excess(estimate), built.layers if built else ()))
+            extra = (built.layers, built.evidence) if built else ()
+            priced.append(Priced(item, estimate, budget.excess(estimate), *extra))
         except UsageError as error:
             unknown.append(Refusal(item.candidate, error.message))
             why = why or error

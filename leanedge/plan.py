@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leanedge.budget import Budget, Estimate
     from leanedge.evaluate import Evaluation
     from leanedge.figures import Figure
-    from leanedge.target import BuiltLayer
+    from leanedge.target import BuiltLayer, Evidence
 
 __all__ = ["Choice", "Objective", "OperatorPlan", "Plan", "Priced", "choose", "plan_of", "read_plan"]
 
@@ -45,12 +45,14 @@ class Priced:
         estimate: What it costs.
         excess: Figure -> by how much it is over its limit.
         layers: Its operators as they were built, for target kinds that build.
+        evidence: What was checked while it was built.
     """
 
     evaluation: Evaluation
     estimate: Estimate
     excess: Mapping[str, float]
     layers: tuple[BuiltLayer, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def id(self) -> str:

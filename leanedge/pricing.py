@@ -20,7 +20,7 @@ from leanedge.cost.latency import predict_latency
 from leanedge.errors import MissingProgram
 from leanedge.evaluate import runtime_versions
 from leanedge.figures import Figure, unavailable
-from leanedge.target import Artifact, Built, BuiltLayer, Trial, load_target
+from leanedge.target import Artifact, Built, BuiltLayer, Evidence, Trial, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +88,7 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
             "figures": {name: figure.to_dict() for name, figure in made.figures.items()},
             "layers": [asdict(layer) for layer in made.layers],
             "notes": list(made.notes),
+            "evidence": [asdict(item) for item in made.evidence],
         }
         (folder / _RECORD).write_text(json.dumps(record))
 
@@ -98,6 +99,7 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
         {name: Figure(**figure) for name, figure in record["figures"].items()},
         tuple(BuiltLayer(**layer) for layer in record["layers"]),
         tuple(record["notes"]),
+        tuple(Evidence(**item) for item in record["evidence"]),
     )
 
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from leanedge.evaluate import Evaluation, Workbench
     from leanedge.profile import DeviceProfile
-    from leanedge.target import Artifact
+    from leanedge.target import Artifact, Evidence
 
-__all__ = ["Proof", "prove", "proving_of", "verdict_of"]
+__all__ = ["Proof", "checks_of", "prove", "proving_of", "verdict_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -126,6 +126,11 @@ def prove(
         checks,
         found["evidence"],
     )
+
+
+def checks_of(evidence: tuple[Evidence, ...]) -> tuple[Check, ...]:
+    """What was checked while an artifact was built, as checks of the verdict."""
+    return tuple(Check(item.name, item.passed, item.detail, item.rule) for item in evidence)
 
 
 def verdict_of(checks: tuple[Check, ...], require_validation: bool) -> Verdict:

@@ -31,6 +31,7 @@ __all__ = [
     "BuildOptions",
     "Built",
     "BuiltLayer",
+    "Evidence",
     "Observation",
     "Optimize",
     "Pair",
@@ -214,6 +215,23 @@ class BuiltLayer:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Something that was checked while an artifact was built.
+
+    Attributes:
+        name: Short and stable, as a check of the verdict is named.
+        passed: Whether it held.
+        detail: What was compared and found.
+        rule: By which rule.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    rule: str
+
+
+@dataclass(frozen=True)
 class Built:
     """What a device's memory will hold.
 
@@ -222,12 +240,14 @@ class Built:
         figures: ``latency_ms``, ``ram_bytes``, ``flash_bytes``, ``energy_uj`` and what more the kind knows, by name.
         layers: Its operators in execution order.
         notes: What the reader must know: what was not proved on hardware, what does not fit and where.
+        evidence: What was checked on the way.
     """
 
     artifact: Artifact
     figures: Mapping[str, Figure]
     layers: tuple[BuiltLayer, ...]
     notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Firmware:
     Attributes:
         program: What it computes.
         chosen: For each operator its kernel, with what it was counted to cost.
+        tried: How many kernels were tried, each equal to the reference on four input sets.
         source: The C.
         image: Linked for the device; None where it does not fit.
         flash_bytes: Of the image; where it does not fit, what it would take.
@@ -60,6 +61,7 @@ class Firmware:
 
     program: Program
     chosen: tuple[KernelOption, ...]
+    tried: int
     source: CSource
     image: Image | None
     flash_bytes: int
@@ -99,6 +101,7 @@ def make_firmware(
     chosen = choose_kernels(program, tried, options.optimize, flash - _MARGIN, ram)
     chosen = chosen or choose_kernels(program, tried, "size")
     assert chosen is not None  # without limits there is always a choice
+    number = sum(map(len, tried))
     kernels = {index: option.kernel for index, option in enumerate(chosen)}
     source = emit(program, kernels, name, notes)
     with tempfile.TemporaryDirectory(prefix="leanedge-firmware-") as work:
@@ -107,8 +110,8 @@ def make_firmware(
             image = build_image(sources, core, memory, compiler)
         except ImageTooLarge as error:
             shortages = _shortages(program, chosen, error)
-            return Firmware(program, tuple(chosen), source, None, error.flash_bytes, error.ram_bytes, shortages)
-    return Firmware(program, tuple(chosen), source, image, image.flash_bytes, image.ram_bytes)
+            return Firmware(program, tuple(chosen), number, source, None, error.flash_bytes, error.ram_bytes, shortages)
+    return Firmware(program, tuple(chosen), number, source, image, image.flash_bytes, image.ram_bytes)
 
 
 def _shortages(program: Program, chosen: Sequence[KernelOption], error: ImageTooLarge) -> tuple[Shortage, ...]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from int8_cases import quant
-from nets import Net, random_net
+from program_nets import Net, random_net
 
 from leanedge.errors import ModelError
 from leanedge.program.simplify import simplify, without_final_softmax

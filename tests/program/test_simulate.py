@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from int8_cases import CASES, program, quant
-from nets import random_net
 from oracles import NOT_IN_TFLM, litert, tflm
+from program_nets import random_net
 
 from leanedge.compress.types import TensorQuant
 from leanedge.export.tflite_file import tflite_bytes

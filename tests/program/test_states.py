@@ -11,7 +11,7 @@ import tflite
 import tflite_micro
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from int8_cases import quant
-from nets import Net
+from program_nets import Net
 
 from leanedge.errors import InputError
 from leanedge.export.tflite_file import tflite_bytes

@@ -75,7 +75,7 @@ def try_kernels(
             record = {
                 "cycles": seen.counts.device_cycles,
                 "instructions": seen.counts.instructions,
-                **_code(seen),
+                **_code(seen, layer.prefix),
             }
             known[key] = keep_json("kernels", key, record)
     return [
@@ -84,9 +84,10 @@ def try_kernels(
     ]
 
 
-def _code(seen: KernelObservation) -> dict[str, Any]:
+def _code(seen: KernelObservation, prefix: str) -> dict[str, Any]:
     """Bytes of code of its own, and of what other layers may share: functions and files that are linked once."""
-    shared = {name: nbytes for name, nbytes in seen.functions.items() if name.startswith("leanedge_")}
+    own = (prefix, "trial_")
+    shared = {name: nbytes for name, nbytes in seen.functions.items() if not name.startswith(own)}
     return {
         "code_bytes": sum(seen.functions.values()) - sum(shared.values()),
         "shared_bytes": {**shared, **seen.library_bytes},

@@ -9,6 +9,7 @@ from layers import assert_exact, conv, depthwise, made, one_layer, quant
 from leanedge.targets.cortex_m.kernels.depthwise import (
     depthwise_bytes,
     depthwise_bytes_strips,
+    depthwise_compact,
     depthwise_planes,
     depthwise_strips,
 )
@@ -18,7 +19,7 @@ from leanedge.targets.cortex_m.kernels.winograd import winograd_2x2, winograd_4x
 from leanedge.program.types import PoolOptions, ReduceOptions
 
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
-DEPTHWISE = (depthwise_planes, depthwise_strips)
+DEPTHWISE = (depthwise_planes, depthwise_strips, depthwise_compact)
 BYTES = (depthwise_bytes, depthwise_bytes_strips)
 WINOGRAD = (winograd_4x4, winograd_4x4_compact, winograd_2x2)
 
@@ -102,15 +103,24 @@ def test_depthwise_of_usual_shapes(core):
         depthwise((49, 40, 1), kernel=(10, 8), strides=(2, 2), multiplier=4),
     ]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, DEPTHWISE, core, f"p{n}")]
-    assert {kernel.name for _, kernel in offers} == {"depthwise_planes", "depthwise_strips"}
+    assert {kernel.name for _, kernel in offers} == {"depthwise_planes", "depthwise_strips", "depthwise_compact"}
     assert_exact(offers, core)
 
 
 def test_depthwise_runs_in_place_at_strides_1_and_2():
     for program in (depthwise((12, 12, 8)), depthwise((12, 12, 8), strides=(2, 2))):
-        kernels = made(program, DEPTHWISE, "cortex-m4", "p")
+        kernels = made(program, DEPTHWISE[:2], "cortex-m4", "p")
         assert len(kernels) == 2
         assert all(kernel.leads == (0,) and kernel.exact for kernel in kernels)
+
+
+def test_layers_of_one_kernel_size_share_the_compact_depthwise_function():
+    shapes = [((12, 12, 8), (1, 1)), ((9, 7, 27), (2, 2)), ((3, 3, 64), (1, 1))]
+    programs = [depthwise(shape, strides=strides) for shape, strides in shapes]
+    offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, DEPTHWISE[2:], "cortex-m4", f"p{n}")]
+    assert len(offers) == 3
+    assert len({kernel.source for _, kernel in offers}) == 1
+    assert_exact(offers, "cortex-m4")
 
 
 def test_depthwise_is_shorter_than_published_ones():

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from .compact import convolution_int8_compact, convolution_int8_in_ram
 from .convolution import convolution_int8, convolution_int16
-from .depthwise import depthwise_bytes, depthwise_bytes_strips, depthwise_planes, depthwise_strips
+from .depthwise import (
+    depthwise_bytes,
+    depthwise_bytes_strips,
+    depthwise_compact,
+    depthwise_planes,
+    depthwise_strips,
+)
 from .elementwise import product_int8, sum_int8, sum_int8_tables
 from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
 from .lookup import lookup
@@ -32,6 +38,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     fully_connected_int8_compact,
     depthwise_planes,
     depthwise_strips,
+    depthwise_compact,
     depthwise_bytes,
     depthwise_bytes_strips,
     winograd_4x4,

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from .gather import Gather
     from .requantize import Requantization
 
-__all__ = ["Pixels", "WeightBits", "Weights", "channel_words", "packed_weights", "split_sums", "two_pixel_gemm"]
+__all__ = [
+    "Pixels",
+    "WeightBits",
+    "Weights",
+    "bits_of_room",
+    "channel_words",
+    "doublings",
+    "packed_weights",
+    "split_sums",
+    "two_pixel_gemm",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -78,12 +88,12 @@ def packed_weights(
     index = np.array([[-1 if k is None else k for k in pair] for pair in pairs])
     halves = padded[:, index]  # (channels, pairs, 2)
     low, high = sum_range(layer)
-    room = np.minimum(_bits_of_room(low), _bits_of_room(high))
+    room = np.minimum(bits_of_room(low), bits_of_room(high))
     largest = np.maximum(np.maximum(matrix.max(axis=1), -matrix.min(axis=1)), 1)
     if bits == 16:
-        found = requantization(layer, np.zeros_like(room), np.minimum(room, _doublings(largest, 32767)))
+        found = requantization(layer, np.zeros_like(room), np.minimum(room, doublings(largest, 32767)))
     else:
-        found = requantization(layer, np.full_like(room, 8), np.minimum(room, 8 + _doublings(largest, 127)))
+        found = requantization(layer, np.full_like(room, 8), np.minimum(room, 8 + doublings(largest, 127)))
     if found is None:
         return None
     if bits == 8:
@@ -106,12 +116,12 @@ def packed_weights(
     return Weights(bits, len(matrix), len(pairs), found, _wrapped(stream), shared)
 
 
-def _bits_of_room(sums: Array) -> Array:
+def bits_of_room(sums: Array) -> Array:
     """How often a sum can be doubled within 32 bits."""
     return np.asarray([31 - max(int(s), ~int(s)).bit_length() for s in sums], np.int64)
 
 
-def _doublings(numbers: Array, limit: int) -> Array:
+def doublings(numbers: Array, limit: int) -> Array:
     """How often each can be doubled without passing the limit."""
     return np.floor(np.log2(limit / numbers)).astype(np.int64)
 

@@ -5,10 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# What the demo's Raspberry Pi needs; the tests need cross compiler and emulator of microcontrollers too.
+PI_PROGRAMS := qemu-aarch64 count-plugin arm64-root arm64-onnxruntime arm64-ai_edge_litert arm64-tflite_runtime \
+	host-tflite_runtime
+
 .PHONY: demo test test-all clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python tools/get-programs
+	$(BIN)/python tools/get-programs $(PI_PROGRAMS)
 	cd examples/watch && ../../$(BIN)/leanedge build --target rpi4
 
 test: $(VENV)/.dev

@@ -22,6 +22,11 @@ _EXTRAS = {
     "openvino": ("openvino", "offers OpenVINO on x86"),
     "torch": ("torch", "takes an nn.Module as the model"),
     "pillow": ("images", "reads folders of images"),
+    "ziglang": ("mcu", "compiles for microcontrollers"),
+    "unicorn": ("mcu", "emulates Cortex-M cores and counts instructions"),
+    "capstone": ("mcu", "decodes instructions: classes, cycles, the stack"),
+    "pyelftools": ("mcu", "reads linked images"),
+    "highspy": ("mcu", "chooses kernels and places the arena"),
 }
 _GET = f"{Path(sys.executable).name} -m leanedge.targets._programs.get_programs"
 
@@ -56,6 +61,8 @@ def examine() -> tuple[Finding, ...]:
         findings.append(Finding(name, found, False, what_for, "" if found else f"pip install 'leanedge[{extra}]'"))
     findings.append(_probe("qemu-aarch64", "emulates 64-bit Arm boards and counts instructions", _qemu))
     findings.append(_probe("arm64 root", "the emulated device's system files and runtimes", _root))
+    findings.append(_probe("arm-none-eabi-gcc", "a second compiler for microcontrollers", _gcc))
+    findings.append(_probe("qemu-system-arm", "a second emulator of Cortex-M cores", _qemu_system))
     return tuple(findings)
 
 
@@ -89,3 +96,17 @@ def _root() -> str:
     if not has_root():
         raise MissingProgram("there is no arm64 root file system yet", hint=_GET)
     return str(arm64_root().folder)
+
+
+def _gcc() -> str:
+    from leanedge.targets.cortex_m.gcc import find_gcc
+
+    gcc = find_gcc()
+    return f"{gcc.version} at {gcc.path}"
+
+
+def _qemu_system() -> str:
+    from leanedge.targets.cortex_m.qemu import QEMU
+
+    qemu = QEMU.find()
+    return f"{'.'.join(map(str, qemu.version))} at {qemu.path}"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanedge.assemble import FIGURES, command_of, copy_artifact, layer_rows, memory_of
+from leanedge.assemble import FIGURES, command_of, copy_artifact, layer_rows, memory_of, model_first
 from leanedge.cache import cached_folder, code_version, digest
 from leanedge.candidates import Candidate, Refusal
 from leanedge.cost.flash import runtime_bytes
 from leanedge.data.samples import Samples
-from leanedge.errors import UnsupportedOperator, UsageError
+from leanedge.errors import UnsupportedOperator
 from leanedge.evaluate import Evaluation, runtime_versions
 from leanedge.export.c_source.layers import operator_macs
 from leanedge.export.folder import list_files, write_folder, write_manifest
@@ -28,7 +28,7 @@ from leanedge.figures import Figure, unavailable
 from leanedge.graph.run import run_all
 from leanedge.metric import Score
 from leanedge.plan import Choice, Priced, choose
-from leanedge.pricing import price, price_built
+from leanedge.pricing import excess_of, price, price_built
 from leanedge.program.integer_ports import integer_ports
 from leanedge.program.simplify import simplify, without_final_softmax
 from leanedge.program.simulate import initial_state, simulate_step
@@ -40,12 +40,16 @@ from leanedge.report.json_file import write_json
 from leanedge.report.junit import write_junit
 from leanedge.report.markdown import write_markdown
 from leanedge.revalidate import keep_for_revalidation
-from leanedge.target import Artifact, load_target, missing_modules
+from leanedge.target import Artifact, Trial, load_target, missing_modules
 from leanedge.validate import Proving, Tolerance, compare, emulate, samples_to_emulate
 from leanedge.version import __version__
+from leanedge.way_out import with_way_out, words_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from leanedge.program.simplify import Note
+    from leanedge.program.simulate.integer import Arithmetic
     from leanedge.program.types import Program
     from leanedge.report.terminal import Steps
     from leanedge.request import Request
@@ -56,6 +60,8 @@ Array = np.ndarray[Any, Any]
 
 _KINDS = ("cortex_m", "c_host", "linux_tflite")
 """Target kinds that take integers as they are in the file."""
+
+_IN_C = ("cortex_m", "c_host")
 
 _FILE = "model.tflite"
 _MOST_SAMPLES = 64
@@ -85,10 +91,7 @@ def build_as_is(request: Request, steps: Steps) -> content.Report:
     Raises:
         ModelError: The file is damaged.
         UnsupportedOperator: An operator can't be had on the device, or is not int8.
-        UsageError: Options that only a float model can have.
     """
-    if request.plan is not None:
-        raise UsageError(f"a plan chooses patterns and schemes, and {_REASON}", where="--plan", hint="leave it out")
     with steps.step("Reading the model") as step:
         given = _read(Path(request.model), request.logits)
         macs = sum(operator_macs(given.program, operator) for operator in given.program.operators)
@@ -104,10 +107,10 @@ def build_as_is(request: Request, steps: Steps) -> content.Report:
     with steps.step("Pricing it for the device") as step:
         priced, notes = _priced(request, given, evaluations, samples)
         step.done(request.profile.title)
-    choice = choose(priced, request.budget, 0.0, request.objective)
+    choice = with_way_out(choose(priced, request.budget, 0.0, request.objective), request.profile)
     if choice.chosen is not None:
         with steps.step("Proving the choice") as step:
-            checks += [*checks_of(choice.chosen.evidence), *_prove(choice.chosen, request, samples)]
+            checks += [*checks_of(choice.chosen.evidence), *_prove(choice.chosen, request, given, samples)]
             step.done("failed" if any(check.passed is False for check in checks) else "passed")
     with steps.step("Writing the output") as step:
         report = _write(request, given, choice, refused, tuple(checks), samples, notes)
@@ -116,19 +119,18 @@ def build_as_is(request: Request, steps: Steps) -> content.Report:
 
 
 def _read(path: Path, logits: bool) -> _Given:
-    original = integer_ports(load_tflite(path))
-    data = path.read_bytes()
-    done = simplify(without_final_softmax(original) if logits else original)
+    original = load_tflite(path)
     if logits:
-        original = without_final_softmax(original)
-    return _Given(path.stem, str(path), data, original, done.program, done.notes)
+        original = without_final_softmax(integer_ports(original))
+    done = simplify(original)
+    return _Given(path.stem, str(path), path.read_bytes(), original, done.program, done.notes)
 
 
 def made_inputs(program: Program, number: int) -> Samples:
     """Inputs that nobody recorded: both extremes, smooth waves, then noise over the full range.
 
     Args:
-        program: Of int8 (or other integer) inputs.
+        program: Its inputs are integers, or floats that a quantize reads.
         number: How many.
 
     Returns:
@@ -136,19 +138,20 @@ def made_inputs(program: Program, number: int) -> Samples:
     """
     rng = np.random.default_rng(0)
     made: dict[str, Array] = {}
+    inside = {port.name: program.tensors[port.tensor] for port in integer_ports(program).inputs}
     for port in program.inputs:
-        tensor = program.tensors[port.tensor]
-        if np.dtype(tensor.dtype).kind == "f":
-            rows = list(rng.normal(size=(number, *tensor.shape)).astype(tensor.dtype))
-        else:
-            info = np.iinfo(tensor.dtype)
-            rows = [np.full(tensor.shape, info.min), np.full(tensor.shape, info.max)]
-            phase = np.arange(tensor.elements).reshape(tensor.shape)
-            middle, half = (info.min + info.max) / 2, (info.max - info.min) / 2
-            rows += [middle + half * np.sin(phase / width + width) for width in (3.0, 17.0, 101.0)]
-            noise = max(0, number - len(rows))
-            rows += list(rng.integers(info.min, info.max, (noise, *tensor.shape), np.int64, endpoint=True))
-            rows = [np.clip(np.rint(row), info.min, info.max).astype(tensor.dtype) for row in rows[:number]]
+        tensor = inside[port.name]
+        info = np.iinfo(tensor.dtype)
+        rows = [np.full(tensor.shape, info.min), np.full(tensor.shape, info.max)]
+        phase = np.arange(tensor.elements).reshape(tensor.shape)
+        middle, half = (info.min + info.max) / 2, (info.max - info.min) / 2
+        rows += [middle + half * np.sin(phase / width + width) for width in (3.0, 17.0, 101.0)]
+        noise = max(0, number - len(rows))
+        rows += list(rng.integers(info.min, info.max, (noise, *tensor.shape), np.int64, endpoint=True))
+        rows = [np.clip(np.rint(row), info.min, info.max).astype(tensor.dtype) for row in rows[:number]]
+        if port.tensor != tensor.name:  # the file itself takes floats
+            assert tensor.quant is not None
+            rows = [tensor.quant.dequantize(row) for row in rows]
         turned = [row if port.inverse is None else row.transpose(port.inverse) for row in rows]
         made[port.name] = np.ascontiguousarray(np.stack(turned))
     return Samples(made)
@@ -164,12 +167,12 @@ def _equal_to_original(given: _Given, samples: Samples) -> content.Check:
     return content.Check("simplified.outputs", passed, f"{len(some)} made inputs: {words}{taken}", rule)
 
 
-def _simulated(program: Program, samples: Samples) -> dict[str, Array]:
+def _simulated(program: Program, samples: Samples, arithmetic: Arithmetic = "tflm") -> dict[str, Array]:
     """Outputs of samples one after another, states kept between them."""
     state = initial_state(program)
     rows = []
     for sample in samples:
-        made, state = simulate_step(program, sample, state)
+        made, state = simulate_step(program, sample, state, arithmetic)
         rows.append(made)
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -233,12 +236,14 @@ def _priced(
     priced: list[Priced] = []
     notes: list[str] = []
     if building:
-        pricing = price_built(building, request.profile, replace(request.build_options, name=given.name))
+        options = request.options_for(given.name, given.where, hashlib.sha256(given.data).hexdigest())
+        pricing = price_built(building, request.profile, options)
         for item in building:
             built = pricing.built[item.candidate.id]
             estimate = pricing.estimates[item.candidate.id]
             made = replace(item, artifact=built.artifact)
-            priced.append(Priced(made, estimate, request.budget.excess(estimate), built.layers, built.evidence))
+            over = excess_of(request.budget, estimate, built)
+            priced.append(Priced(made, estimate, over, built.layers, built.evidence, built.shortages))
         notes += pricing.notes
     if others:
         pricing = price(others, samples.take(np.arange(1)), {}, request.profile, request.threads)
@@ -249,27 +254,49 @@ def _priced(
     return priced, tuple(notes)
 
 
-def _prove(chosen: Priced, request: Request, samples: Samples) -> list[content.Check]:
+def _prove(chosen: Priced, request: Request, given: _Given, samples: Samples) -> list[content.Check]:
     artifact = chosen.evaluation.artifact
     target = load_target(artifact.kind)
-    checks = []
-    if artifact.kind in ("cortex_m", "c_host"):
-        program = integer_ports(load_tflite(artifact.model_path))
-        quants = {port.name: program.tensors[port.tensor].quant for port in program.outputs}
-        reference = {
-            name: array if (quant := quants[name]) is None else quant.dequantize(array)
-            for name, array in _simulated(program, samples).items()
-        }
-        found = run_all(target.open(artifact, 1), samples)
-        rule = "bit for bit: the reference arithmetic, in integers"
-        passed, words = compare(reference, found, dict.fromkeys(reference, Tolerance(0.0, rule)))
-        checks.append(content.Check("host.outputs", passed, f"{len(samples)} made inputs, generated C: {words}", rule))
+    checks = [_c_check(artifact, given, samples) if artifact.kind in _IN_C else _lite_check(chosen, request, samples)]
     if request.profile.emulator is not None or target.build is not None:
         checks += emulate(artifact, _proving(chosen, samples), request.profile).checks
     elif request.profile.name != "host":
         reason = f"not checked: {request.profile.name} has no emulator; validate on the device itself"
         checks.append(content.Check("emulator.outputs", None, reason))
     return checks
+
+
+def _c_check(artifact: Artifact, given: _Given, samples: Samples) -> content.Check:
+    """The generated C on this machine, against the file as it was given."""
+    reference = _reals(given.original, _simulated(given.original, samples))
+    found = run_all(load_target(artifact.kind).open(artifact, 1), samples)
+    rule = "bit for bit: the reference arithmetic, in integers"
+    passed, words = compare(reference, found, dict.fromkeys(reference, Tolerance(0.0, rule)))
+    return content.Check("host.outputs", passed, f"{len(samples)} made inputs, generated C: {words}", rule)
+
+
+def _lite_check(chosen: Priced, request: Request, samples: Samples) -> content.Check:
+    """The file as it was written, by its runtime's reference kernels on this machine, against their arithmetic."""
+    artifact = chosen.evaluation.artifact
+    some = samples.take(np.arange(min(len(samples), 16)))
+    trial = Trial({"model": artifact}, artifact.runtime, some, "host", kernels="reference")
+    trace = load_target(artifact.kind).run(trial, request.profile)
+    program = load_tflite(artifact.model_path)
+    reference = _reals(program, _simulated(program, some, "litert"))
+    rule = "bit for bit: the arithmetic of the runtime's reference kernels"
+    exact = Tolerance(0.0, rule)
+    passed, words = compare(reference, trace.observations["model"].outputs, dict.fromkeys(reference, exact))
+    ran = f"{trace.versions['runtime']} ({trace.versions['kernels']} kernels)"
+    return content.Check("host.outputs", passed, f"{len(some)} made inputs, {ran}: {words}", rule)
+
+
+def _reals(program: Program, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What integer outputs mean; floats as they are."""
+    quants = {port.name: program.tensors[port.tensor].quant for port in program.outputs}
+    return {
+        name: array if (quant := quants[name]) is None or array.dtype.kind == "f" else quant.dequantize(array)
+        for name, array in outputs.items()
+    }
 
 
 def _proving(chosen: Priced, samples: Samples) -> Proving:
@@ -300,7 +327,9 @@ def _write(
             copy_artifact(artifact, folder)
             proving = _proving(chosen, samples)
             run = load_target(artifact.kind).open(artifact, 1)
-            keep_for_revalidation(folder, artifact, proving, lambda some: run_all(run, some), request.profile)
+            keep_for_revalidation(
+                folder, artifact, proving, lambda some: _reals(given.original, run_all(run, some)), request.profile
+            )
         report = _report(request, given, choice, refused, checks, list_files(folder), notes)
         made.append(report)
         write_json(report, folder / "report.json")
@@ -349,9 +378,7 @@ def _report(
         data=content.DataInfo({"made": _MOST_SAMPLES}, 0, "equality", "fraction"),
         budget=content.BudgetInfo(limits, None, None),
         chosen=_chosen(choice),
-        artifact=content.ArtifactInfo(
-            tuple(file for file in files if chosen and file.path in chosen.evaluation.artifact.files)
-        ),
+        artifact=content.ArtifactInfo(model_first(files, chosen)),
         figures=_figures(request, chosen),
         candidates=(*(_row(priced, choice) for priced in choice.ranked), *map(_refused, refused)),
         layers=layer_rows(chosen.layers) if chosen else (),
@@ -392,7 +419,8 @@ def _row(priced: Priced, choice: Choice) -> content.CandidateRow:
     candidate = priced.evaluation.candidate
     figures = {name: getattr(priced.estimate, name) for name in FIGURES} | dict(priced.estimate.more)
     status: content.Status = "chosen" if priced is choice.chosen else "too_big" if priced.excess else "fits"
-    reason = ", ".join(f"{name} is {amount:g} over" for name, amount in priced.excess.items())
+    reason = "; ".join(map(words_of, priced.shortages))
+    reason = reason or ", ".join(f"{name} is {amount:.9g} over the budget" for name, amount in priced.excess.items())
     return content.CandidateRow(
         candidate.id,
         candidate.pattern,

@@ -26,6 +26,7 @@ from leanedge.report.markdown import write_markdown
 from leanedge.revalidate import keep_for_revalidation
 from leanedge.target import load_target
 from leanedge.version import __version__
+from leanedge.way_out import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,7 @@ __all__ = [
     "layer_rows",
     "make_report",
     "memory_of",
+    "model_first",
     "write_output",
 ]
 
@@ -157,7 +159,7 @@ def make_report(found: Findings, files: tuple[content.FileEntry, ...]) -> conten
         data=_data(bench, request.seed),
         budget=_budget(found),
         chosen=_chosen(found.choice),
-        artifact=content.ArtifactInfo(_model_first(files, chosen)),
+        artifact=content.ArtifactInfo(model_first(files, chosen)),
         figures=_figures(found),
         candidates=_rows(found),
         layers=_layers(bench, chosen) if chosen else (),
@@ -198,7 +200,8 @@ _WORDS = {
 }
 
 
-def _model_first(files: tuple[content.FileEntry, ...], chosen: Priced | None) -> tuple[content.FileEntry, ...]:
+def model_first(files: tuple[content.FileEntry, ...], chosen: Priced | None) -> tuple[content.FileEntry, ...]:
+    """The artifact's own files, the model before the others."""
     names = chosen.evaluation.artifact.files if chosen else ()
     return tuple(sorted((f for f in files if f.path in names), key=lambda file: names.index(file.path)))
 
@@ -330,6 +333,8 @@ def _status(priced: Priced, choice: Choice, allowed: float, unit: str) -> tuple[
         return "too_lossy", f"loses {item.drop:.2f} {unit} on the selection set{error}"
     if "latency_ms" in priced.excess:
         return "too_slow", f"{priced.excess['latency_ms']:.3g} ms over the budget"
+    if priced.shortages:
+        return "too_big", "; ".join(map(words_of, priced.shortages))
     for name in ("flash_bytes", "ram_bytes"):
         if name in priced.excess:
             return "too_big", f"{name} is {priced.excess[name]:.0f} bytes over the budget"

@@ -25,12 +25,13 @@ from leanedge.load import load_model
 from leanedge.metric import resolve_metric, softmax_outputs
 from leanedge.mix import mixed_candidates
 from leanedge.plan import Choice, Priced, choose
-from leanedge.pricing import price, price_built
+from leanedge.pricing import excess_of, price, price_built
 from leanedge.proof import checks_of, prove
 from leanedge.report.terminal import silent_steps
 from leanedge.request import Request, read_request
 from leanedge.state import initial_state, steps_of
 from leanedge.target import load_target
+from leanedge.way_out import with_way_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from leanedge.pricing import Pricing
     from leanedge.report.content import Report
     from leanedge.report.terminal import RunningStep, Steps
+    from leanedge.target import BuildOptions
 
 __all__ = ["Result", "build"]
 
@@ -138,8 +140,10 @@ def build(
     bench, data_sha256 = _prepare(request, loaded, steps)
     candidates, refused = _propose(request, loaded, data_sha256)
     made, failed, interrupted = _make(candidates, bench, steps)
-    priced, unknown, notes = _price(made, bench, request, loaded.name, steps, interrupted)
+    building = request.options_for(loaded.name, loaded.where, loaded.source_sha256)
+    priced, unknown, notes = _price(made, bench, request, building, steps, interrupted)
     choice = choose(priced, request.budget, request.max_drop, request.objective, drop_unit(bench.metric))
+    choice = with_way_out(choice, request.profile)
     proof = None
     if choice.chosen is not None:
         with steps.step("Proving the choice") as step:
@@ -335,16 +339,21 @@ def _attempt(candidate: Candidate, bench: Workbench) -> Evaluation | Refusal:
 
 
 def _price(
-    made: list[Evaluation], bench: Workbench, request: Request, name: str, steps: Steps, interrupted: bool
+    made: list[Evaluation], bench: Workbench, request: Request, options: BuildOptions, steps: Steps, interrupted: bool
 ) -> tuple[list[Priced], list[Refusal], tuple[str, ...]]:
     with steps.step("Pricing them for the device") as step:
         if all(load_target(item.candidate.kind).build for item in made):
-            pricing = price_built(made, request.profile, replace(request.build_options, name=name))
-            made = [replace(item, artifact=pricing.built[item.candidate.id].artifact) for item in made]
+            pricing = price_built(made, request.profile, options)
+            made = [
+                replace(item, artifact=pricing.built[item.candidate.id].artifact)
+                for item in made
+                if item.candidate.id in pricing.built
+            ]
         else:
             one = bench.sets.selection.take(np.arange(1))
             pricing = price(made, one, bench.initial, request.profile, request.threads, count=not interrupted)
         priced, unknown = _against_budget(made, pricing, request.budget, interrupted)
+        unknown += pricing.refused
         step.done(request.profile.title)
     for note in pricing.notes:
         steps.say(note)
@@ -364,8 +373,8 @@ def _against_budget(
         estimate = pricing.estimates[item.candidate.id]
         built = pricing.built.get(item.candidate.id)
         try:
-            extra = (built.layers, built.evidence) if built else ()
-            priced.append(Priced(item, estimate, budget.excess(estimate), *extra))
+            extra = (built.layers, built.evidence, built.shortages) if built else ()
+            priced.append(Priced(item, estimate, excess_of(budget, estimate, built), *extra))
         except UsageError as error:
             unknown.append(Refusal(item.candidate, error.message))
             why = why or error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leanedge.budget import Budget, Estimate
     from leanedge.evaluate import Evaluation
     from leanedge.figures import Figure
-    from leanedge.target import BuiltLayer, Evidence
+    from leanedge.target import BuiltLayer, Evidence, Shortage
 
 __all__ = ["Choice", "Objective", "OperatorPlan", "Plan", "Priced", "choose", "plan_of", "read_plan"]
 
@@ -46,6 +46,7 @@ class Priced:
         excess: Figure -> by how much it is over its limit.
         layers: Its operators as they were built, for target kinds that build.
         evidence: What was checked while it was built.
+        shortages: What of the device's own memory does not suffice.
     """
 
     evaluation: Evaluation
@@ -53,6 +54,7 @@ class Priced:
     excess: Mapping[str, float]
     layers: tuple[BuiltLayer, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    shortages: tuple[Shortage, ...] = ()
 
     @property
     def id(self) -> str:
@@ -224,7 +226,8 @@ def _distance(row: Priced, budget: Budget, max_drop: float) -> float:
     """How far from fitting, as the largest ratio over a limit; 0 when it fits."""
     lost = 0.0 if row.evaluation.keeps(max_drop) else row.evaluation.cautious_drop
     over = [lost / max_drop - 1 if max_drop > 0 else lost]
-    over += [amount / (getattr(budget, name) or 1.0) for name, amount in row.excess.items()]
+    limits: dict[str, float] = {short.figure: short.limit_bytes for short in row.shortages}
+    over += [amount / (getattr(budget, name) or limits.get(name, 1.0)) for name, amount in row.excess.items()]
     return max(0.0, *over)
 
 
@@ -250,7 +253,7 @@ def _why_none(ranked: Sequence[Priced], max_drop: float) -> str:
     if not ranked:
         return "no candidate could be made"
     best = ranked[0]
-    parts = [f"{name} by {amount:g}" for name, amount in best.excess.items()]
+    parts = [f"{name} by {amount:.9g}" for name, amount in best.excess.items()]
     if not best.evaluation.keeps(max_drop):
         loss = best.evaluation.cautious_drop
         parts.append(f"the allowed drop by {loss - max_drop:.2f} (twice its standard error included)")

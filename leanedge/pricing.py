@@ -6,26 +6,28 @@ import json
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from leanedge.budget import Estimate
 from leanedge.cache import cached_folder, cached_json, code_version, digest, find_json, keep_json, today
+from leanedge.candidates import Refusal
 from leanedge.cost.energy import predict_energy
 from leanedge.cost.flash import artifact_bytes
 from leanedge.cost.host_timing import measure
 from leanedge.cost.latency import predict_latency
-from leanedge.errors import MissingProgram
+from leanedge.errors import InputError, MissingProgram, OutputError, ValidationFailed
 from leanedge.evaluate import runtime_versions
 from leanedge.figures import Figure, unavailable
-from leanedge.target import Artifact, Built, BuiltLayer, Evidence, Trial, load_target
+from leanedge.target import Artifact, Built, BuiltLayer, Evidence, Shortage, Trial, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from leanedge.budget import Budget
     from leanedge.data.samples import Samples
     from leanedge.evaluate import Evaluation
     from leanedge.profile import DeviceProfile
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["Pricing", "build_artifact", "estimate_of", "price", "price_built"]
+__all__ = ["Pricing", "build_artifact", "estimate_of", "excess_of", "price", "price_built"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ class Pricing:
         estimates: Candidate id -> estimate.
         notes: What the report must say of how they were found.
         built: Candidate id -> what was built of it, for target kinds that build.
+        refused: Those that could not be built, and why.
     """
 
     estimates: Mapping[str, Estimate]
     notes: tuple[str, ...]
     built: Mapping[str, Built] = field(default_factory=dict)
+    refused: tuple[Refusal, ...] = ()
 
 
 def price_built(evaluations: Sequence[Evaluation], profile: DeviceProfile, options: BuildOptions) -> Pricing:
@@ -60,12 +64,27 @@ def price_built(evaluations: Sequence[Evaluation], profile: DeviceProfile, optio
         options: For which kernels are chosen.
 
     Raises:
-        UnsupportedOperator: An operator has no kernel.
-        ValidationFailed: A kernel differs from the reference.
+        UnsupportedOperator: No candidate has a kernel for each operator.
+        ValidationFailed: Kernels of every candidate differ from the reference.
     """
-    built = {item.candidate.id: build_artifact(item.artifact, profile, options) for item in evaluations}
+    built, refused = {}, []
+    first: InputError | ValidationFailed | None = None
+    for item in evaluations:
+        candidate = item.candidate
+        words = f"{candidate.scheme}, {candidate.pattern}" + (f" {candidate.level:.2f}" if candidate.level else "")
+        own = replace(options, made_from=(*options.made_from, f"{words}."))
+        try:
+            built[candidate.id] = build_artifact(item.artifact, profile, own)
+        except OutputError:
+            raise  # the disk is full: no candidate's fault
+        except (InputError, ValidationFailed) as error:
+            status: Literal["failed", "refused"] = "failed" if isinstance(error, ValidationFailed) else "refused"
+            refused.append(Refusal(candidate, str(error), status))
+            first = first or error
+    if first is not None and not built:
+        raise first
     notes = tuple(dict.fromkeys(note for each in built.values() for note in each.notes))
-    return Pricing({name: estimate_of(each) for name, each in built.items()}, notes, built)
+    return Pricing({name: estimate_of(each) for name, each in built.items()}, notes, built, tuple(refused))
 
 
 def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOptions) -> Built:
@@ -89,6 +108,7 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
             "layers": [asdict(layer) for layer in made.layers],
             "notes": list(made.notes),
             "evidence": [asdict(item) for item in made.evidence],
+            "shortages": [asdict(shortage) for shortage in made.shortages],
         }
         (folder / _RECORD).write_text(json.dumps(record))
 
@@ -100,11 +120,25 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
         tuple(BuiltLayer(**layer) for layer in record["layers"]),
         tuple(record["notes"]),
         tuple(Evidence(**item) for item in record["evidence"]),
+        tuple(Shortage(**shortage) for shortage in record["shortages"]),
     )
 
 
 _RECORD = "built.json"
 _ESTIMATED = ("latency_ms", "ram_bytes", "flash_bytes", "energy_uj")
+
+
+def excess_of(budget: Budget, estimate: Estimate, built: Built | None) -> dict[str, float]:
+    """By how much each figure is over the budget, or over the device's own memory where that is less.
+
+    Raises:
+        UsageError: A limit on a figure that is not known; of what the device can't hold, memory alone is looked at.
+    """
+    shortages = built.shortages if built else ()
+    over = (replace(budget, latency_ms=None, energy_uj=None) if shortages else budget).excess(estimate)
+    for short in shortages:
+        over[short.figure] = max(over.get(short.figure, 0.0), float(short.excess_bytes))
+    return over
 
 
 def estimate_of(built: Built) -> Estimate:

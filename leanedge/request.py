@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from leanedge.budget import Budget, parse_budget
 from leanedge.entry_point import is_entry_point
 from leanedge.errors import UsageError, nearest
+from leanedge.export.c_source.pixels import stated_pixels
 from leanedge.plan import Objective, Plan, read_plan
 from leanedge.profile import DeviceProfile, load_profile
 from leanedge.settings import Settings, read_settings
@@ -62,10 +63,30 @@ class Request:
     require_validation: bool
     seed: int
 
-    @property
-    def build_options(self) -> BuildOptions:
-        """For target kinds that build."""
-        return BuildOptions(self.optimize, self.budget.flash_bytes, self.budget.ram_bytes)
+    def options_for(self, name: str, where: str, sha256: str) -> BuildOptions:
+        """For target kinds that build.
+
+        Args:
+            name: The model's.
+            where: Its file or factory.
+            sha256: Of its bytes.
+        """
+        device = self.profile
+        model = where if is_entry_point(where) else Path(where).name  # whose disk it lies on changes no byte
+        rules = {name: stated_pixels(entry) for name, entry in self.settings.inputs.items()}
+        return BuildOptions(
+            self.optimize,
+            self.budget.flash_bytes,
+            self.budget.ram_bytes,
+            name,
+            made_from=(
+                f"For {device.title}, optimized for {self.optimize}.",
+                f"leanedge build {model} --target {device.name} --optimize {self.optimize}",
+            ),
+            model_sha256=sha256,
+            labels=self.settings.labels or (),
+            pixels={name: rule for name, rule in rules.items() if rule is not None},
+        )
 
 
 def find_settings(model: Any, settings: str | Path | None) -> Settings:
@@ -111,6 +132,12 @@ def read_request(model: Any, options: Mapping[str, Any]) -> Request:
             "a .tflite file is int8 already and takes no data: it is proved equal on made inputs",
             where="--data",
             hint="leave it out, or give the float model",
+        )
+    if as_is and options["plan"] is not None:
+        raise UsageError(
+            "a plan chooses patterns and schemes; a .tflite file is int8 already and is built as it is",
+            where="--plan",
+            hint="leave it out",
         )
     if data is None and not as_is:
         raise UsageError(

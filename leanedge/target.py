@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from leanedge.compress.types import Compressed
     from leanedge.data.samples import Samples
+    from leanedge.export.c_source.pixels import PixelRule
     from leanedge.figures import Figure
     from leanedge.names import Pattern, Scheme
     from leanedge.profile import DeviceProfile
@@ -35,6 +36,7 @@ __all__ = [
     "Observation",
     "Optimize",
     "Pair",
+    "Shortage",
     "Target",
     "Trace",
     "Trial",
@@ -177,12 +179,20 @@ class BuildOptions:
         flash_bytes: The most flash, beside what the device has; None is no limit.
         ram_bytes: The most RAM, beside what the device has; None is no limit.
         name: The model's, from which names in the C are made.
+        made_from: Lines for the top of each generated file; no times and no paths, so that its bytes are the same.
+        model_sha256: Of the model that was given, hexadecimal.
+        labels: Names of the classes, in the order of the first output.
+        pixels: Input -> how a pixel (0 to 255) becomes its value.
     """
 
     optimize: Optimize = "speed"
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     name: str = "model"
+    made_from: tuple[str, ...] = ()
+    model_sha256: str = ""
+    labels: tuple[str, ...] = ()
+    pixels: Mapping[str, PixelRule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -232,6 +242,23 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Shortage:
+    """A memory of the device that does not suffice.
+
+    Attributes:
+        figure: ``flash_bytes`` or ``ram_bytes``.
+        excess_bytes: What is missing.
+        limit_bytes: What there is.
+        operator: The one at which the memory is fullest.
+    """
+
+    figure: Literal["flash_bytes", "ram_bytes"]
+    excess_bytes: int
+    limit_bytes: int
+    operator: str
+
+
+@dataclass(frozen=True)
 class Built:
     """What a device's memory will hold.
 
@@ -239,8 +266,9 @@ class Built:
         artifact: With all files that ship.
         figures: ``latency_ms``, ``ram_bytes``, ``flash_bytes``, ``energy_uj`` and what more the kind knows, by name.
         layers: Its operators in execution order.
-        notes: What the reader must know: what was not proved on hardware, what does not fit and where.
+        notes: What the reader must know: what was not proved on hardware.
         evidence: What was checked on the way.
+        shortages: What of the device's memory does not suffice; empty where it fits.
     """
 
     artifact: Artifact
@@ -248,6 +276,7 @@ class Built:
     layers: tuple[BuiltLayer, ...]
     notes: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    shortages: tuple[Shortage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,6 +302,7 @@ class Target:
         one_at_a_time: Its runtime must not be used by two threads of a process at once.
         build: ``(artifact, profile, options, folder) -> Built``: compiles and links what the device runs and counts
             it in emulation; None where the artifact's files are what the device gets.
+        room: ``profile -> {"flash_bytes": ..., "ram_bytes": ...}``: the memory that `build` may fill; None without it.
         boundaries: Inner tensors at which `prefix` can end, in execution order, the model's outputs last.
     """
 
@@ -290,6 +320,7 @@ class Target:
     boundaries: Callable[[Artifact], tuple[str, ...]]
     one_at_a_time: bool = False
     build: Callable[[Artifact, DeviceProfile, BuildOptions, Path], Built] | None = None
+    room: Callable[[DeviceProfile], Mapping[str, int]] | None = None
 
 
 def load_target(kind: str) -> Target:

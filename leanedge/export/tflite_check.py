@@ -47,13 +47,19 @@ def integer_outputs(program: Program, but: frozenset[Kind] = FLOAT_INSIDE) -> tu
         program: What is exported.
         but: Kinds that don't count as integer.
     """
-    exact = {port.tensor: True for port in program.inputs}
-    for operator in program.operators:
-        inputs = [name for name in operator.inputs if program.tensors[name].data is None]
-        integer = operator.kind in ("quantize", "dequantize") or program.computes_in_integers(operator)
-        integer = integer and operator.kind not in but
-        for name in operator.outputs:
-            exact[name] = integer and all(exact[source] for source in inputs)
+    remembered = {state.read: True for state in program.states}
+    while True:
+        exact = {port.tensor: True for port in program.inputs} | remembered
+        for operator in program.operators:
+            inputs = [name for name in operator.inputs if program.tensors[name].data is None]
+            integer = operator.kind in ("quantize", "dequantize") or program.computes_in_integers(operator)
+            integer = integer and operator.kind not in but
+            for name in operator.outputs:
+                exact[name] = integer and all(exact[source] for source in inputs)
+        left = {state.read: exact[state.written] for state in program.states}
+        if left == remembered:
+            break
+        remembered = {name: was and left[name] for name, was in remembered.items()}
     return tuple(port.name for port in program.outputs if exact[port.tensor] and port.tensor not in _inputs(program))
 
 

@@ -81,10 +81,10 @@ def check_path(path: Path) -> None:
         raise ModelError("is a folder", where=str(path), allowed=_FORMS)
     if suffix == ".tflite":
         raise ModelError(
-            ".tflite models are not supported yet",
+            "a .tflite file is int8 already and is built as it is; this step needs the float model",
             where=str(path),
             allowed=_FORMS,
-            hint="give the float model that it was converted from, as ONNX",
+            hint="leanedge build and leanedge inspect take it; here give the float model that it was converted from",
         )
     if suffix in _SERIALIZED:
         raise ModelError(

@@ -355,7 +355,7 @@ def headline(report: Report) -> tuple[str, str]:
         return word, (
             "The build was stopped before any candidate was complete."
             if report.interrupted
-            else f"No candidate for {report.target.title} meets the budget. The table says by how much each is over."
+            else f"No candidate fits {report.target.title} and the budget. The table says by how much each is over."
         )
     figures = report.figures
     changes: Mapping[str, str] = {
@@ -371,7 +371,12 @@ def headline(report: Report) -> tuple[str, str]:
     if accuracy:
         parts.append(f"{report.data.metric} {'unchanged' if accuracy == 'no change' else accuracy}")
     parts = [part for part in parts if part and part != "no change"]
-    sentence = f"{', '.join(parts)}, compared with fp32 on the same device." if parts else "Built as fp32."
+    if parts:
+        sentence = f"{', '.join(parts)}, compared with fp32 on the same device."
+    elif report.chosen.scheme == "fp32":
+        sentence = "Built as fp32."
+    else:
+        sentence = f"Built for {report.target.title}."
     word = "Passed" if report.verdict.passed else "Failed"
     if report.interrupted:
         word = f"Interrupted, {word.lower()}"

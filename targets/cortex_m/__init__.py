@@ -48,6 +48,13 @@ def _build(artifact: Artifact, profile: DeviceProfile, options: BuildOptions, fo
     return build_artifact(artifact, profile, options, folder)
 
 
+def _room(profile: DeviceProfile) -> dict[str, int]:
+    from .image import memory_map
+
+    memory = memory_map(profile)
+    return {"flash_bytes": memory.flash_bytes, "ram_bytes": memory.ram_bytes}
+
+
 def _run(trial: Trial, profile: DeviceProfile) -> Trace:
     from .delivery import run_trial
 
@@ -74,4 +81,5 @@ TARGET = Target(
     prefix=_prefix,
     boundaries=lambda artifact: boundaries(artifact.model_path),
     build=_build,
+    room=_room,
 )

@@ -64,7 +64,7 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
     """
     folder.mkdir(parents=True, exist_ok=True)
     program = load_program(artifact.model_path)
-    notes = ModelNotes(made_from=(f"For {profile.title}, optimized for {options.optimize}.",))
+    notes = ModelNotes(options.made_from, options.model_sha256, options.labels, options.pixels)
     made = make_firmware(program, options.name, profile, options, notes)
     files = [artifact.files[0]]
     shutil.copyfile(artifact.model_path, folder / files[0])
@@ -77,17 +77,13 @@ def build_artifact(artifact: Artifact, profile: DeviceProfile, options: BuildOpt
         files += _write_image(made.image, folder)
         run = run_image(made.image, [_noise(program)], flash_model(profile))
     figures = _figures(made, run, profile)
-    words = [_NOTE] if made.image else []
-    words += [
-        f"does not fit: {short.memory} by {short.bytes:,} bytes, fullest at {short.operator}"
-        for short in made.shortages
-    ]
     return Built(
         replace(artifact, folder=folder, files=tuple(files)),
         figures,
         tuple(_layers(program, made)),
-        tuple(words),
+        (_NOTE,) if made.image else (),
         _evidence(made, run, profile),
+        made.shortages,
     )
 
 

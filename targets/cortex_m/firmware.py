@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from leanedge.export.c_source.choose import choose_kernels, ram_at
 from leanedge.export.c_source.emit import emit
 from leanedge.export.c_source.layers import make_layers
+from leanedge.target import Shortage
 
 from .flash import flash_model
 from .image import ImageTooLarge, build_image, memory_map
@@ -29,19 +30,10 @@ if TYPE_CHECKING:
     from .image import Image
     from .toolchain import Compiler
 
-__all__ = ["Firmware", "Shortage", "make_firmware"]
+__all__ = ["Firmware", "make_firmware"]
 
 _MARGIN = 4096
 """Flash for start-up, the main loop and what the linker adds, when kernels are chosen; the image's size is exact."""
-
-
-@dataclass(frozen=True)
-class Shortage:
-    """What does not fit: a memory, by how many bytes, and the operator at which it is fullest."""
-
-    memory: str
-    bytes: int
-    operator: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +110,10 @@ def _shortages(program: Program, chosen: Sequence[KernelOption], error: ImageToo
     found = []
     if error.flash_bytes > error.memory.flash_bytes:
         largest = max(range(len(chosen)), key=lambda index: chosen[index].flash_bytes)
-        over = error.flash_bytes - error.memory.flash_bytes
-        found.append(Shortage("flash", over, program.operators[largest].source))
+        over, there = error.flash_bytes - error.memory.flash_bytes, error.memory.flash_bytes
+        found.append(Shortage("flash_bytes", over, there, program.operators[largest].source))
     if error.ram_bytes > error.memory.ram_bytes:
         fullest = max(range(len(chosen)), key=lambda index: ram_at(program, index, chosen[index].kernel))
-        over = error.ram_bytes - error.memory.ram_bytes
-        found.append(Shortage("RAM", over, program.operators[fullest].source))
+        over, there = error.ram_bytes - error.memory.ram_bytes, error.memory.ram_bytes
+        found.append(Shortage("ram_bytes", over, there, program.operators[fullest].source))
     return tuple(found)

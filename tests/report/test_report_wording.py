@@ -157,7 +157,10 @@ def test_headlines(changes: dict[str, object], word: str) -> None:
 
 def test_the_float_model_itself_is_said_as_such(report: Report) -> None:
     figures = dict.fromkeys(("latency_ms", "latency_ms_fp32"), report.figures["latency_ms"])
-    assert wording.headline(replace(report, figures=figures))[1] == "Built as fp32."
+    assert report.chosen is not None
+    chosen = replace(report.chosen, scheme="fp32")
+    assert wording.headline(replace(report, figures=figures, chosen=chosen))[1] == "Built as fp32."
+    assert wording.headline(replace(report, figures=figures))[1] == f"Built for {report.target.title}."
 
 
 def test_an_accuracy_that_stays_is_said(report: Report) -> None:

@@ -17,7 +17,8 @@ from leanedge.program.weighted import weighted_layer
 
 from ..cores import core_named
 from .assembly import load_words, shared_function
-from .convolution import Band, in_bands, least_lead, segments
+from .bands import Band, in_bands, least_lead
+from .convolution import segments
 from .copying import COPY_BYTES, COPY_BYTES_SOURCE
 from .gather import gather
 from .gemm import Pixels, channel_words, packed_weights, split_sums, two_pixel_gemm
@@ -126,25 +127,24 @@ def _kernel(
     nbytes = weights.stream.nbytes if in_ram else 0
     rows = (band.nbytes + 3) // 4 * 4 if band.copied else 0
     read = "(const int32_t *){scratch}" if in_ram else stream
+    more = f", {table.name}, (int32_t *){{scratch}} + {(nbytes + rows) // 4}" if table else ""
+    constants = [Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers")]
+    constants += [table] if table else []
+    call = f"{product}({{input0}}, {read}, {{output0}}{more});"
     if band.copied:
-        outer = f"{layer.prefix}_convolution"
-        more = f", {table.name}, (int32_t *)(void *)(rows + {rows})" if table else ""
-        source += in_bands(numbers, band, outer, product, more)
-        call = f"{outer}({{input0}}, {read}, {{output0}}, (int8_t *){{scratch}} + {nbytes});"
-    else:
-        more = f", {table.name}, (int32_t *){{scratch}} + {nbytes // 4}" if table else ""
-        call = f"{product}({{input0}}, {read}, {{output0}}{more});"
+        bands = band.table(numbers, f"{layer.prefix}_bands")
+        constants.append(bands)
+        outer, text = in_bands(product, [("const int32_t *", "shape"), ("int32_t *", "pairs")] if table else [])
+        source += text
+        call = f"{outer}({{input0}}, {read}, {{output0}}, {bands.name}, (int8_t *){{scratch}} + {nbytes}{more});"
     if in_ram:
         copy = f"{COPY_BYTES}((int8_t *){{scratch}}, (const int8_t *){stream}, {nbytes});"
         call = f"{{{{ {copy} {call} }}}}"
     return Kernel(
         name=name,
         call=call,
-        constants=(
-            Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),
-            *([table] if table else []),
-        ),
-        source=(COPY_BYTES_SOURCE if in_ram or band.copied else "") + source,
+        constants=tuple(constants),
+        source=(COPY_BYTES_SOURCE if in_ram else "") + source,
         scratch_bytes=nbytes + rows + (8 * weights.pairs if table else 0),
         leads=(least_lead(numbers, band),),
     )

@@ -17,8 +17,7 @@ from leanedge.program.weighted import weighted_layer
 
 from ...cores import core_named
 from ..assembly import move_constant, shared_function
-from ..bands import BANDS_FIELDS, band_words, in_shared_bands
-from ..convolution import Band, least_lead
+from ..bands import Band, in_bands, least_lead
 from ..gemm import bits_of_room, doublings
 from ..requantize import requantization, sum_range
 
@@ -63,26 +62,24 @@ def depthwise_compact(layer: Layer) -> Kernel | None:
     if rounding is None:
         return None
     stream, shape = f"{layer.prefix}_stream", f"{layer.prefix}_shape"
-    table = _table(numbers, band)
     parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "const int32_t *shape")
     note = f"Depthwise convolution by {high} x {wide} weights, four channels at a time; the shape is in a table."
     lines = _instructions(rounding, high, wide)
     function, source = shared_function(f"depthwise_compact_{high}x{wide}", parameters, note, lines)
     call = f"{function}({{input0}}, {stream}, {{output0}}, {shape});"
-    fields: tuple[str, ...] = ("neighbour", *_TABLE)
+    constants = [
+        Constant(stream, _stream(numbers, rounding), "per four channels: starting sums, weights, multipliers"),
+        Constant(shape, np.array(_table(numbers, band), np.int32), ", ".join(("neighbour", *_TABLE))),
+    ]
     if band.copied:
-        outer, more = in_shared_bands(function, scratch=False)
+        constants.append(band.table(numbers, f"{layer.prefix}_bands"))
+        outer, more = in_bands(function, [("const int32_t *", "shape")])
         source += more
-        call = f"{outer}({{input0}}, {stream}, {{output0}}, {shape} + {len(table)}, {shape}, {{scratch}});"
-        table += band_words(numbers, band)
-        fields += BANDS_FIELDS
+        call = f"{outer}({{input0}}, {stream}, {{output0}}, {constants[2].name}, {{scratch}}, {shape});"
     return Kernel(
         name="depthwise_compact",
         call=call,
-        constants=(
-            Constant(stream, _stream(numbers, rounding), "per four channels: starting sums, weights, multipliers"),
-            Constant(shape, np.array(table, np.int32), ", ".join(fields)),
-        ),
+        constants=tuple(constants),
         source=source,
         scratch_bytes=(band.nbytes + 3) // 4 * 4 + 4 if band.copied else 0,
         leads=(least_lead(numbers, band) if band.copied else _lead(numbers),),

@@ -117,7 +117,15 @@ def choose_kernels(
         return None
     least = max(model.getInfo().objective_function_value, 1e-9)
     fastest = _picked(options, picks, model)
-    worth = _Worth(program, optimize, 1000 * least, max(_flash(fastest), 1), max(_arena(program, fastest), 1))
+    worth = _Worth(
+        program,
+        optimize,
+        1000 * least,
+        max(_flash(fastest), 1),
+        max(_arena(program, fastest), 1),
+        flash_limit,
+        ram_limit,
+    )
     weights = _WEIGHTS[optimize]
     model.addConstr(cycles <= least * SLACK[optimize] + 1e-6)
     model.minimize(
@@ -130,22 +138,25 @@ def choose_kernels(
 
 @dataclass(frozen=True)
 class _Worth:
-    """How choices are compared, by the fastest choice's cycles, flash and arena."""
+    """How choices are compared, by the fastest choice's cycles, flash and arena, and the limits."""
 
     program: Program
     optimize: Optimize
     cycles: float
     flash: int
     ram: int
+    flash_limit: int | None
+    ram_limit: int | None
 
-    def of(self, chosen: Sequence[KernelOption]) -> float:
-        """The less the better; infinite beyond the slack."""
-        cycles = sum(option.cycles for option in chosen) / self.cycles
-        if cycles > SLACK[self.optimize] * (1 + 1e-9):
-            return float("inf")
+    def of(self, chosen: Sequence[KernelOption]) -> tuple[int, float]:
+        """(bytes of the arena beyond its limit, worth): the less the better; infinite beyond slack and flash."""
+        cycles, flash = sum(option.cycles for option in chosen) / self.cycles, _flash(chosen)
+        arena = _arena(self.program, chosen)
+        over = max(0, arena - self.ram_limit) if self.ram_limit is not None else 0
+        if cycles > SLACK[self.optimize] * (1 + 1e-9) or (self.flash_limit is not None and flash > self.flash_limit):
+            return over, float("inf")
         weights = _WEIGHTS[self.optimize]
-        flash, ram = _flash(chosen) / self.flash, _arena(self.program, chosen) / self.ram
-        return weights.cycles * cycles + weights.flash * flash + weights.ram * ram
+        return over, weights.cycles * cycles + weights.flash * flash / self.flash + weights.ram * arena / self.ram
 
 
 def _exchanged(
@@ -159,10 +170,14 @@ def _exchanged(
         for index in fullest:
             for option in options[index]:
                 tried = [*chosen[:index], option, *chosen[index + 1 :]]
-                if option is not chosen[index] and (value := worth.of(tried)) < best - 1e-9:
+                if option is not chosen[index] and _better(value := worth.of(tried), best):
                     chosen, best = tried, value
         if best == before:
             return chosen
+
+
+def _better(value: tuple[int, float], best: tuple[int, float]) -> bool:
+    return value[1] < float("inf") and (value[0], value[1] + 1e-9) < best
 
 
 _FULLEST = 8

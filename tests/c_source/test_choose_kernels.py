@@ -97,13 +97,18 @@ def test_code_that_layers_share_counts_once() -> None:
     assert one[0].kernel.name == "own0"
 
 
-@pytest.mark.parametrize(("optimize", "expected"), [("speed", "wide"), ("size", "narrow")])
-def test_scratch_is_saved_where_it_is_worth_the_cycles(optimize: Optimize, expected: str) -> None:
-    program = chain([400, 400])
-    options = [[option("wide", 1000, 100, scratch=100), option("narrow", 1200, 100, scratch=20)]]
-    chosen = choose_kernels(program, options, optimize)
+@pytest.mark.parametrize(("optimize", "expected"), [("speed", "unrolled"), ("size", "loop")])
+def test_flash_is_saved_where_it_is_worth_the_cycles(optimize: Optimize, expected: str) -> None:
+    chosen = choose_kernels(chain([64, 64]), [[option("unrolled", 1000, 400), option("loop", 1200, 100)]], optimize)
     assert chosen is not None
     assert chosen[0].kernel.name == expected
+
+
+def test_scratch_is_saved_where_it_costs_few_cycles() -> None:
+    options = [[option("wide", 1000, 100, scratch=400), option("narrow", 1050, 100, scratch=40)]]
+    chosen = choose_kernels(chain([400, 400]), options, "speed")
+    assert chosen is not None
+    assert chosen[0].kernel.name == "narrow"
 
 
 def test_ram_is_a_lower_bound_of_what_the_planner_needs() -> None:

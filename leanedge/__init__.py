@@ -13,8 +13,10 @@ from leanedge.version import __version__
 if TYPE_CHECKING:
     from leanedge.pipeline import Result as Result
     from leanedge.pipeline import build as build
+    from leanedge.several import Outcome as Outcome
+    from leanedge.several import build_many as build_many
 
-__all__ = ["Result", "__version__", "build"]
+__all__ = ["Outcome", "Result", "__version__", "build", "build_many"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from leanedge import pipeline
 
         return getattr(pipeline, name)
+    if name in ("build_many", "Outcome"):
+        from leanedge import several
+
+        return getattr(several, name)
     raise AttributeError(f"module 'leanedge' has no attribute {name!r}")

@@ -23,9 +23,9 @@ from leanedge.errors import UnsupportedOperator
 from leanedge.evaluate import Evaluation, runtime_versions
 from leanedge.export.c_source.layers import operator_macs
 from leanedge.export.folder import list_files, write_folder, write_manifest
-from leanedge.export.tflite_file import export_tflite
 from leanedge.figures import Figure, unavailable
 from leanedge.graph.run import run_all
+from leanedge.integer_file import IN_C, integer_artifact, why_not_here, write_integers
 from leanedge.metric import Score
 from leanedge.plan import Choice, Priced, choose
 from leanedge.pricing import excess_of, price, price_built
@@ -40,7 +40,7 @@ from leanedge.report.json_file import write_json
 from leanedge.report.junit import write_junit
 from leanedge.report.markdown import write_markdown
 from leanedge.revalidate import keep_for_revalidation
-from leanedge.target import Artifact, Trial, load_target, missing_modules
+from leanedge.target import Trial, load_target
 from leanedge.validate import Proving, Tolerance, compare, emulate, samples_to_emulate
 from leanedge.version import __version__
 from leanedge.way_out import with_way_out, words_of
@@ -53,24 +53,14 @@ if TYPE_CHECKING:
     from leanedge.program.types import Program
     from leanedge.report.terminal import Steps
     from leanedge.request import Request
+    from leanedge.target import Artifact
 
-__all__ = ["build_as_is", "is_tflite", "made_inputs"]
+__all__ = ["build_as_is", "made_inputs"]
 
 Array = np.ndarray[Any, Any]
 
-_KINDS = ("cortex_m", "c_host", "linux_tflite")
-"""Target kinds that take integers as they are in the file."""
-
-_IN_C = ("cortex_m", "c_host")
-
-_FILE = "model.tflite"
 _MOST_SAMPLES = 64
 _REASON = "a model that is int8 already is never quantized again nor pruned"
-
-
-def is_tflite(model: Any) -> bool:
-    """Whether the model is given as the path of a .tflite file."""
-    return isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".tflite"
 
 
 @dataclass(frozen=True)
@@ -183,29 +173,16 @@ def _artifacts(request: Request, given: _Given) -> tuple[list[Artifact], list[Re
     refused: list[Refusal] = []
     seen = set()
     key = digest("as is", given.data, request.logits, code_version())
-    folder, _ = cached_folder("as_is", key, lambda folder: export_tflite(given.program, folder / _FILE))
+    folder, _ = cached_folder("as_is", key, lambda folder: write_integers(given.program, folder))
     for entry in request.profile.runtimes:
         if entry.target in seen:
             continue
         seen.add(entry.target)
         candidate = Candidate("w8a8", "dense", 0.0, entry.target, entry.runtime)
-        if entry.target not in _KINDS:
-            refused.append(Refusal(candidate, f"{entry.runtime} does not read .tflite files"))
+        if reason := why_not_here(entry):
+            refused.append(Refusal(candidate, reason))
             continue
-        absent = missing_modules(load_target(entry.target).needs)
-        if absent:
-            refused.append(Refusal(candidate, f"not installed on this machine: {', '.join(absent)}"))
-            continue
-        artifact = Artifact(
-            kind=entry.target,
-            runtime=entry.runtime,
-            folder=folder,
-            files=(_FILE,),
-            input_layouts={port.name: port.permutation for port in given.program.inputs},
-            output_layouts={port.name: port.inverse for port in given.program.outputs},
-            integer_outputs=_integer_outputs(given.program, entry.target),
-        )
-        made.append(artifact)
+        made.append(integer_artifact(given.program, entry, folder))
         refused.append(Refusal(replace(candidate, pattern="channel", level=0.25), _REASON))
     if not made:
         raise UnsupportedOperator(
@@ -215,12 +192,6 @@ def _artifacts(request: Request, given: _Given) -> tuple[list[Artifact], list[Re
             hint="choose another device, or give the float model as ONNX",
         )
     return made, refused
-
-
-def _integer_outputs(program: Program, kind: str) -> tuple[str, ...]:
-    from leanedge.export.tflite_check import integer_outputs
-
-    return tuple(port.name for port in program.outputs) if kind != "linux_tflite" else integer_outputs(program)
 
 
 def _evaluation(artifact: Artifact) -> Evaluation:
@@ -257,7 +228,7 @@ def _priced(
 def _prove(chosen: Priced, request: Request, given: _Given, samples: Samples) -> list[content.Check]:
     artifact = chosen.evaluation.artifact
     target = load_target(artifact.kind)
-    checks = [_c_check(artifact, given, samples) if artifact.kind in _IN_C else _lite_check(chosen, request, samples)]
+    checks = [_c_check(artifact, given, samples) if artifact.kind in IN_C else _lite_check(chosen, request, samples)]
     if request.profile.emulator is not None or target.build is not None:
         checks += emulate(artifact, _proving(chosen, samples), request.profile).checks
     elif request.profile.name != "host":

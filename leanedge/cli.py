@@ -35,6 +35,12 @@ Model = Annotated[
 Target = Annotated[
     str | None, typer.Option("--target", "-t", help="A device (see `leanedge targets`) or a profile ./my-board.yaml.")
 ]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", help="A device (see `leanedge targets`) or a profile ./my-board.yaml; or several: a,b."
+    ),
+]
 Data = Annotated[
     str | None, typer.Option("--data", "-d", help="Samples: .npz, image folder, idx folder or module:function.")
 ]
@@ -115,7 +121,7 @@ def _options(
 @app.command()
 def build(
     model: Model = None,
-    target: Target = None,
+    target: Targets = None,
     data: Data = None,
     test_data: Annotated[str | None, typer.Option(help="Test samples apart from --data.")] = None,
     budget: Annotated[
@@ -126,7 +132,10 @@ def build(
         typer.Option(help="Largest loss: points, or relative percent for mae and rmse. [1.0]"),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on the device. [its cores]")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write. [dist/<target>]")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write; of several targets, the one around. [dist/<target>]"),
+    ] = None,
     plan: Annotated[Path | None, typer.Option(help="Build this plan.json again, byte for byte.")] = None,
     objective: Annotated[
         str | None,
@@ -151,28 +160,56 @@ def build(
     from leanedge.report.terminal import Steps, make_console, print_result
 
     console = make_console(json=as_json)
-    result = run_build(
-        model,
-        target,
-        data,
-        test_data=test_data,
-        budget=budget,
-        max_drop=max_drop,
-        threads=threads,
-        output=output,
-        plan=plan,
-        objective=objective,
-        optimize=optimize,
-        logits=logits,
-        require_validation=require_validation,
-        seed=seed,
-        steps=Steps(console, verbose=verbose),
-    )
+    options: dict[str, Any] = {
+        "test_data": test_data,
+        "budget": budget,
+        "max_drop": max_drop,
+        "threads": threads,
+        "output": output,
+        "plan": plan,
+        "objective": objective,
+        "optimize": optimize,
+        "logits": logits,
+        "require_validation": require_validation,
+        "seed": seed,
+        "steps": Steps(console, verbose=verbose),
+    }
+    if target is not None and "," in target:
+        raise typer.Exit(_build_several(model, target.split(","), data, options, console, as_json, verbose))
+    result = run_build(model, target, data, **options)
     if as_json:
         _print_json(result.to_dict())
     else:
         print_result(console, result.report, result.folder, verbose=verbose)
     raise typer.Exit(result.exit_code)
+
+
+def _build_several(
+    model: str | None,
+    targets: list[str],
+    data: str | None,
+    options: dict[str, Any],
+    console: Any,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Builds for each target, prints one table (or a list of JSON documents), and gives the exit code."""
+    from leanedge.report.terminal import print_outcomes, print_result
+    from leanedge.several import build_many, worst_exit_code
+
+    outcomes = build_many(model, [name.strip() for name in targets], data, **options)
+    if as_json:
+        _print_json([outcome.to_dict() for outcome in outcomes])
+        return worst_exit_code(outcomes)
+    for outcome in outcomes:
+        if outcome.result is not None and verbose:
+            print_result(console, outcome.result.report, outcome.result.folder, verbose=True)
+        if outcome.error is not None:
+            _say_error(f"{outcome.target}: {outcome.error}")
+    print_outcomes(
+        console, [(outcome.target, outcome.result.report if outcome.result else None) for outcome in outcomes]
+    )
+    return worst_exit_code(outcomes)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanedge.as_is import build_as_is, is_tflite
+from leanedge.as_is import build_as_is
 from leanedge.assemble import Findings, drop_unit, write_output
 from leanedge.cache import digest
 from leanedge.candidates import Candidate, Refusal, propose
@@ -21,6 +21,7 @@ from leanedge.errors import InputError, OutputError, UsageError, ValidationFaile
 from leanedge.evaluate import Evaluation, Workbench, evaluate
 from leanedge.export.folder import check_folder
 from leanedge.graph.layers import macs
+from leanedge.integer_file import is_tflite
 from leanedge.load import load_model
 from leanedge.metric import resolve_metric, softmax_outputs
 from leanedge.mix import mixed_candidates

@@ -10,6 +10,7 @@ from leanedge.budget import Budget, parse_budget
 from leanedge.entry_point import is_entry_point
 from leanedge.errors import UsageError, nearest
 from leanedge.export.c_source.pixels import stated_pixels
+from leanedge.integer_file import is_tflite
 from leanedge.plan import Objective, Plan, read_plan
 from leanedge.profile import DeviceProfile, load_profile
 from leanedge.settings import Settings, read_settings
@@ -124,7 +125,7 @@ def read_request(model: Any, options: Mapping[str, Any]) -> Request:
             hint="leanedge init model.onnx --data samples.npz writes one",
         )
     data = _either(options["data"], settings.data)
-    as_is = isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".tflite"
+    as_is = is_tflite(given)
     if options["logits"] and not as_is:
         raise UsageError("only a .tflite file's final softmax can be left out", where="--logits", allowed=".tflite")
     if as_is and options["data"] is not None:

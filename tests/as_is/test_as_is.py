@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import small_lite_models as small
 
@@ -16,6 +17,7 @@ from leanedge import cli, resources
 from leanedge.program.simulate import initial_state, simulate_step
 from leanedge.report.terminal import silent_steps
 from leanedge.revalidate import revalidate
+from leanedge.several import worst_exit_code
 
 MODELS = {"classifier": small.classifier, "streaming": small.streaming}
 
@@ -176,3 +178,91 @@ def test_too_little_memory_is_an_answer_by_how_much_and_where(classifier: Path, 
     said = result.report.verdict.checks[-1].detail
     assert "over the device's 1,024, fullest at" in said
     assert "these would hold it: nucleo-g0b1re, rp2040" in said
+
+
+def test_a_limit_on_a_figure_of_an_image_that_does_not_fit_is_no_error(classifier: Path, tmp_path: Path) -> None:
+    board = tiny_board(tmp_path / "board.yaml", 1024, 131072)
+    result = leanedge.build(classifier, target=board, output=tmp_path / "out", budget="latency=1us,ram=100B")
+    assert result.exit_code == 3
+    assert set(result.report.candidates[0].excess) == {"flash_bytes", "ram_bytes"}
+
+
+def test_several_devices_give_one_table_and_the_worst_exit_code(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = tiny_board(tmp_path / "board.yaml", 1024, 128)
+    words = ("build", classifier, "-t", f"nucleo-g0b1re,{board},host", "-o", tmp_path / "out")
+    code, text = command(capsys, monkeypatch, *words)
+    assert code == 3
+    table = text.splitlines()[-4:]
+    assert [line.split()[0] for line in table] == ["target", "nucleo-g0b1re", "tiny", "host"]
+    assert [line.rsplit("  ", 1)[1].strip() for line in table] == ["verdict", "Passed", "Nothing fits", "Passed"]
+    assert (tmp_path / "out/nucleo-g0b1re/firmware.elf").is_file()
+
+    monkeypatch.setattr(sys, "argv", ["leanedge", *map(str, words), "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    found = json.loads(capsys.readouterr().out)
+    assert [(item["target"], item["exit_code"]) for item in found] == [("nucleo-g0b1re", 0), ("tiny", 3), ("host", 0)]
+    assert found[0]["report"]["verdict"]["passed"]
+
+
+def test_an_error_for_one_device_leaves_the_others(classifier: Path, tmp_path: Path) -> None:
+    budget = "latency=1s"  # not known for a board that is neither this machine nor emulated
+    outcomes = leanedge.build_many(classifier, ["x86-avx2", "host"], output=tmp_path / "out", budget=budget)
+    assert [outcome.exit_code for outcome in outcomes] == [2, 0]
+    assert "can't be checked" in str(outcomes[0].error)
+    assert worst_exit_code(outcomes) == 2
+    with pytest.raises(leanedge.errors.UsageError, match="can't be checked"):
+        leanedge.build_many(classifier, ["x86-avx2"], output=tmp_path / "out", budget=budget)
+
+
+@pytest.mark.parametrize("targets", [["host", "hots"], ["host", "host"]])
+def test_devices_are_checked_before_anything_is_built(targets: list[str], classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(leanedge.errors.InputError, match=r"unknown target|given twice"):
+        leanedge.build_many(classifier, targets, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_lists_operators_and_who_runs_them(
+    classifier: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text = command(capsys, monkeypatch, "inspect", classifier, "-t", "nucleo-l4r5zi")
+    assert code == 0
+    rows = [line.split() for line in text.splitlines()]
+    assert sorted({row[2] for row in rows if row[0].isdigit() and len(row) > 3}) == ["fully_connected", "softmax"]
+    assert "generated_c: runs it" in text
+    assert f"{12 * 8 + 8 * 5} MACs" in text
+
+    code, text = command(capsys, monkeypatch, "inspect", classifier, "-t", "host")
+    assert "onnxruntime: can't run it: onnxruntime does not read .tflite files" in text
+    assert "ai_edge_litert: runs it" in text
+
+
+def test_inspect_names_the_operator_that_has_no_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from leanedge.targets.c_host import session
+
+    from leanedge.errors import UnsupportedOperator
+
+    def refuses(*_: object) -> None:
+        raise UnsupportedOperator("there is no C kernel for softmax", where="op7_softmax")
+
+    monkeypatch.setattr(session, "make_kernels", refuses)
+    path = small.write(small.classifier(), tmp_path / "model.tflite")
+    code, text = command(capsys, monkeypatch, "inspect", path, "-t", "nucleo-l4r5zi")
+    assert code == 0
+    assert "generated_c: can't run it: op7_softmax: there is no C kernel for softmax" in text
+
+
+def test_a_float_model_is_inspected_for_a_board_of_integers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
+    import small_classifier
+
+    onnx.save(small_classifier.classifier(channels=4), tmp_path / "model.onnx")
+    code, text = command(capsys, monkeypatch, "inspect", tmp_path / "model.onnx", "-t", "nucleo-l4r5zi")
+    assert code == 0
+    assert text.endswith("generated_c: runs it\n")

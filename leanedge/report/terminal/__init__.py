@@ -3,6 +3,7 @@
 from leanedge.report.terminal.devices import print_target, print_targets
 from leanedge.report.terminal.findings import print_findings
 from leanedge.report.terminal.inspection import print_inspection
+from leanedge.report.terminal.outcomes import print_outcomes
 from leanedge.report.terminal.result import print_result, print_verdict
 from leanedge.report.terminal.steps import RunningStep, Steps, make_console, silent_steps
 
@@ -12,6 +13,7 @@ __all__ = [
     "make_console",
     "print_findings",
     "print_inspection",
+    "print_outcomes",
     "print_result",
     "print_target",
     "print_targets",

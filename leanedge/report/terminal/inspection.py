@@ -22,7 +22,9 @@ __all__ = ["print_inspection"]
 
 def print_inspection(console: Console, found: Inspection) -> None:
     """The model in figures: interface, layers, totals, and for a target which runtimes take it."""
-    console.print(Text.assemble((found.name, "bold"), f"  opset {found.opset}"), soft_wrap=True)
+    console.print(
+        Text.assemble((found.name, "bold"), "" if found.opset is None else f"  opset {found.opset}"), soft_wrap=True
+    )
     for title, tensors in (("inputs", found.inputs), ("outputs", found.outputs)):
         console.print(Text(f"{title}: {_interface(tensors)}"), soft_wrap=True)
     total = found.macs or 1
@@ -44,7 +46,8 @@ def print_inspection(console: Console, found: Inspection) -> None:
         Text(
             f"{len(found.layers)} operators, {wording.count(found.macs)} MACs, "
             f"{wording.count(found.parameters)} parameters in {wording.quantity(found.weight_bytes, 'bytes')}, "
-            f"activations at most {wording.quantity(found.peak_activation_bytes, 'bytes')} at once in float"
+            f"activations at most {wording.quantity(found.peak_activation_bytes, 'bytes')} at once"
+            f"{'' if found.opset is None else ' in float'}"
         ),
         soft_wrap=True,
     )

@@ -12,6 +12,7 @@ from leanedge.targets.cortex_m.kernels.convolution import convolution_int8, conv
 from leanedge.targets.cortex_m.kernels.fully_connected import (
     fully_connected_int8,
     fully_connected_int8_compact,
+    fully_connected_int8_no_scratch,
     fully_connected_int16,
 )
 from leanedge.targets.cortex_m.kernels.pointwise import pointwise_int8, pointwise_int16
@@ -21,7 +22,12 @@ from leanedge.program.types import Dense
 DSP_CORES = ["cortex-m4", "cortex-m7", "cortex-m33"]
 POINTWISE = (pointwise_int16, pointwise_int8, convolution_int8_compact, convolution_int8_in_ram)
 CONVOLUTION = (convolution_int16, convolution_int8, convolution_int8_compact, convolution_int8_in_ram)
-FULLY_CONNECTED = (fully_connected_int16, fully_connected_int8, fully_connected_int8_compact)
+FULLY_CONNECTED = (
+    fully_connected_int16,
+    fully_connected_int8,
+    fully_connected_int8_compact,
+    fully_connected_int8_no_scratch,
+)
 
 ACTIVATIONS = st.sampled_from(
     [("relu", -128), ("relu", -90), ("none", 5), ("none", -128), ("relu6", -128), ("relu_n1_to_1", 10)]
@@ -152,10 +158,16 @@ def test_fully_connected_of_an_autoencoder(core):
         fully_connected(8, 130),
     ]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, FULLY_CONNECTED, core, f"f{n}")]
-    assert len(offers) == 12
+    assert len(offers) == 16
     assert_exact(offers, core)
     # One scale for all channels: four bytes a channel are all that the weights do not account for.
     assert made(programs[0], FULLY_CONNECTED[1:2], core, "f")[0].constant_bytes <= 640 * 128 + 4 * 128 + 16
+
+
+def test_the_least_ram_of_a_fully_connected_is_its_input_and_output():
+    kernels = made(fully_connected(640, 128), FULLY_CONNECTED, "cortex-m4", "f")
+    assert [kernel.scratch_bytes for kernel in kernels] == [1280, 1280, 1280, 0]
+    assert not made(fully_connected(639, 128), FULLY_CONNECTED[3:], "cortex-m4", "f")
 
 
 def test_all_shapes_share_the_compact_code():

@@ -214,5 +214,5 @@ def ram_at(program: Program, index: int, kernel: Kernel) -> int:
     for name, lead in zip(inputs, kernel.leads, strict=False):
         if lead is not None and ends.get(name) == index:
             nbytes = program.tensors[name].nbytes
-            saved = max(saved, nbytes + out - max(nbytes + max(lead, 0), out + max(-lead, 0)))
+            saved = max(saved, nbytes + out - max(nbytes, out, nbytes + lead))
     return total - saved

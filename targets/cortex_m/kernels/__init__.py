@@ -14,7 +14,12 @@ from .depthwise import (
     depthwise_strips,
 )
 from .elementwise import product_int8, sum_int8, sum_int8_tables
-from .fully_connected import fully_connected_int8, fully_connected_int8_compact, fully_connected_int16
+from .fully_connected import (
+    fully_connected_int8,
+    fully_connected_int8_compact,
+    fully_connected_int8_no_scratch,
+    fully_connected_int16,
+)
 from .lookup import lookup
 from .pointwise import pointwise_int8, pointwise_int16
 from .pooling import pooling
@@ -36,6 +41,7 @@ KERNELS: tuple[KernelMaker, ...] = (
     fully_connected_int16,
     fully_connected_int8,
     fully_connected_int8_compact,
+    fully_connected_int8_no_scratch,
     depthwise_planes,
     depthwise_strips,
     depthwise_compact,

@@ -1,8 +1,8 @@
 """Matrix times vector: fully_connected of one row, and 1x1 convolutions of one pixel.
 
-The input is widened to pairs of 16 bits in scratch once. Then four channels at a time: r0 to r3 are their sums, r4 to
-r7 four pairs of activations, r9 to r11 and lr four words of weights, each brought by one LDM. Weights are packed as in
-`gemm`.
+Four channels at a time: r0 to r3 are their sums, r4 to r7 four pairs of activations, r9 to r11 and lr four words of
+weights, each brought by one LDM. The input is widened to pairs of 16 bits in scratch once, or again for each four
+channels, without scratch. Weights are packed as in `gemm`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 
     from .gemm import WeightBits, Weights
 
-__all__ = ["fully_connected_int8", "fully_connected_int8_compact", "fully_connected_int16"]
+__all__ = [
+    "fully_connected_int8",
+    "fully_connected_int8_compact",
+    "fully_connected_int8_no_scratch",
+    "fully_connected_int16",
+]
 
-_LONG, _SHORT = 32, 8
+_LONG, _MIDDLE, _SHORT = 32, 16, 8
 """Pairs of activations that the loop's body takes."""
 
 
@@ -42,7 +47,12 @@ def fully_connected_int8_compact(layer: Layer) -> Kernel | None:
     return _fully_connected(layer, 8, _SHORT, "fully_connected_int8_compact")
 
 
-def _fully_connected(layer: Layer, bits: WeightBits, body: int, name: str) -> Kernel | None:
+def fully_connected_int8_no_scratch(layer: Layer) -> Kernel | None:
+    """Widens the input as it is read, for each four channels again: least RAM."""
+    return _fully_connected(layer, 8, _MIDDLE, "fully_connected_int8_no_scratch", in_scratch=False)
+
+
+def _fully_connected(layer: Layer, bits: WeightBits, body: int, name: str, in_scratch: bool = True) -> Kernel | None:
     if layer.operator.kind not in ("fully_connected", "conv_2d") or not core_named(layer.core).dsp:
         return None
     try:
@@ -51,23 +61,25 @@ def _fully_connected(layer: Layer, bits: WeightBits, body: int, name: str) -> Ke
         return None
     rows, columns, outputs = numbers.output_shape
     depth = numbers.weights[0].size
-    if rows * columns != 1 or numbers.input_shape != (1, 1, depth):
+    if rows * columns != 1 or numbers.input_shape != (1, 1, depth) or (depth % 4 and not in_scratch):
         return None
     weights = packed_weights(numbers, _pairs(depth), bits, may_share=True)
     if weights is None:
         return None
     note = f"{depth} -> {outputs} channels, four at a time."
-    parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "void *scratch")
+    parameters = ("const int8_t *input", "const int32_t *stream", "int8_t *output", "const void *pairs")
     stream = f"{layer.prefix}_stream"
-    function, source = shared_function(f"{name}_{depth}", parameters, note, _instructions(weights, depth, body))
+    lines = _instructions(weights, depth, body, in_scratch)
+    function, source = shared_function(f"{name}_{depth}", parameters, note, lines)
+    pairs = "{scratch}" if in_scratch else "{input0}"
     return Kernel(
         name=name,
-        call=f"{function}({{input0}}, {stream}, {{output0}}, {{scratch}});",
+        call=f"{function}({{input0}}, {stream}, {{output0}}, {pairs});",
         constants=(Constant(stream, weights.stream, "per four channels: starting sums, weights, multipliers"),),
         source=source,
-        scratch_bytes=4 * weights.pairs,
-        # All of the input is read before anything is written.
-        leads=(-depth,),
+        scratch_bytes=4 * weights.pairs if in_scratch else 0,
+        # With scratch, all of the input is read before anything is written.
+        leads=(-depth if in_scratch else None,),
     )
 
 
@@ -83,32 +95,36 @@ def _pairs(depth: int) -> list[tuple[int | None, int | None]]:
 
 
 _FRAME = 32
-_OUTPUT, _SCRATCH, _ACTIVATIONS_END, _STREAM_END, _SHARED = range(0, 20, 4)
+_OUTPUT, _PAIRS, _ACTIVATIONS_END, _STREAM_END, _SHARED = range(0, 20, 4)
 
 
-def _instructions(weights: Weights, depth: int, body: int) -> list[str]:
-    """Of a function of (input, stream, output, scratch)."""
+def _instructions(weights: Weights, depth: int, body: int, in_scratch: bool) -> list[str]:
+    """Of a function of (input, stream, output, pairs); without scratch these are the input as it is."""
     groups, rest = divmod(weights.channels, 4)
     loops = weights.pairs // body
     lines = ["push {r4-r11, lr}", f"sub sp, sp, #{_FRAME}", "mov r8, r1"]
-    lines += [f"str r2, [sp, #{_OUTPUT}]", f"str r3, [sp, #{_SCRATCH}]"]
+    lines += [f"str r2, [sp, #{_OUTPUT}]", f"str r3, [sp, #{_PAIRS}]"]
     words = 4 * weights.requantization.words.shape[1]
     if weights.shared_words:
         for at in range(0, words, 4):
             lines += ["ldr r4, [r8], #4", f"str r4, [sp, #{_SHARED + at}]"]
         words = 0
     if loops > 1:
-        lines += [*add_constant("r4", "r3", 4 * body * loops, "r5"), f"str r4, [sp, #{_ACTIVATIONS_END}]"]
+        lines += [
+            *add_constant("r4", "r3", (4 if in_scratch else 2) * body * loops, "r5"),
+            f"str r4, [sp, #{_ACTIVATIONS_END}]",
+        ]
     if groups > 1:
         words += 4 + weights.pairs * len(channel_words(4, weights.bits))
         lines += [*add_constant("r4", "r8", 4 * groups * words, "r5"), f"str r4, [sp, #{_STREAM_END}]"]
-    lines += ["/* The input, widened to pairs of 16 bits. */", *_widen(depth)]
+    if in_scratch:
+        lines += ["/* The input, widened to pairs of 16 bits. */", *_widen(depth)]
     if groups:
-        lines += ["2:", *_group(weights, 4, loops, body), *_write(4)]
+        lines += ["2:", *_group(weights, 4, loops, body, in_scratch), *_write(4)]
         if groups > 1:
             lines += [f"ldr r4, [sp, #{_STREAM_END}]", "cmp r8, r4", "blo.w 2b"]
     if rest:
-        lines += [*_group(weights, rest, loops, body), *_write(rest)]
+        lines += [*_group(weights, rest, loops, body, in_scratch), *_write(rest)]
     return [*lines, f"add sp, sp, #{_FRAME}", "pop {r4-r11, pc}"]
 
 
@@ -138,15 +154,15 @@ def _widen(depth: int) -> list[str]:
     return lines
 
 
-def _group(weights: Weights, channels: int, loops: int, body: int) -> list[str]:
+def _group(weights: Weights, channels: int, loops: int, body: int, in_scratch: bool) -> list[str]:
     """Sums of up to four channels, requantized."""
     sums = [f"r{c}" for c in range(channels)]
-    lines = [f"/* {channels} channels. */", load_words("r8", sums), f"ldr r12, [sp, #{_SCRATCH}]"]
+    lines = [f"/* {channels} channels. */", load_words("r8", sums), f"ldr r12, [sp, #{_PAIRS}]"]
     if loops:
-        lines += [*(["3:"] if loops > 1 else []), *_products(body, channels, weights.bits)]
+        lines += [*(["3:"] if loops > 1 else []), *_products(body, channels, weights.bits, in_scratch)]
         if loops > 1:
             lines += [f"ldr r4, [sp, #{_ACTIVATIONS_END}]", "cmp r12, r4", "blo.w 3b"]
-    lines += _products(weights.pairs - loops * body, channels, weights.bits)
+    lines += _products(weights.pairs - loops * body, channels, weights.bits, in_scratch)
     if weights.bits == 8:
         lines += split_sums(channels, (sums,), min(int(weights.requantization.prescale[0]), 8))
     lines.append("/* To int8. */")
@@ -155,7 +171,7 @@ def _group(weights: Weights, channels: int, loops: int, body: int) -> list[str]:
     return [*lines, *weights.requantization.instructions("r8", [[r] for r in sums], free, shared_at)]
 
 
-def _products(pairs: int, channels: int, bits: WeightBits) -> list[str]:
+def _products(pairs: int, channels: int, bits: WeightBits, in_scratch: bool) -> list[str]:
     """So many pairs of activations at r12 by the words at r8."""
     lines: list[str] = []
     words = channel_words(channels, bits)
@@ -164,7 +180,11 @@ def _products(pairs: int, channels: int, bits: WeightBits) -> list[str]:
     left = pairs * len(words)
     for pair in range(pairs):
         if pair % 4 == 0:
-            lines.append(load_words("r12", [f"r{4 + n}" for n in range(min(4, pairs - pair))]))
+            activations = [f"r{4 + n}" for n in range(min(4, pairs - pair))]
+            lines.append(load_words("r12", activations if in_scratch else activations[::2]))
+            if not in_scratch:
+                for even, odd in zip(activations[::2], activations[1::2], strict=True):
+                    lines += [f"sxtb16 {odd}, {even}, ror #8", f"sxtb16 {even}, {even}"]
         for word in words:
             if not waiting:
                 waiting = ring[: min(len(ring), left)]

@@ -145,6 +145,7 @@ def test_a_grouped_convolution_and_one_of_a_single_pixel_are_left_to_others():
 def test_any_fully_connected(shapes):
     programs = [fully_connected(depth, n, activation=a, zero=z, seed=depth) for depth, n, (a, z) in shapes]
     programs += [conv((1, 1, depth), n, activation=a, zero=z, seed=n) for depth, n, (a, z) in shapes[:3]]
+    programs += [fully_connected(252 + 4 * n, n, activation=a, zero=z, seed=n) for _, n, (a, z) in shapes]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, FULLY_CONNECTED, "cortex-m4", f"f{n}")]
     assert_exact(offers, "cortex-m4")
 
@@ -158,7 +159,7 @@ def test_fully_connected_of_an_autoencoder(core):
         fully_connected(8, 130),
     ]
     offers = [(p, kernel) for n, p in enumerate(programs) for kernel in made(p, FULLY_CONNECTED, core, f"f{n}")]
-    assert len(offers) == 16
+    assert len(offers) == 13
     assert_exact(offers, core)
     # One scale for all channels: four bytes a channel are all that the weights do not account for.
     assert made(programs[0], FULLY_CONNECTED[1:2], core, "f")[0].constant_bytes <= 640 * 128 + 4 * 128 + 16

@@ -31,6 +31,9 @@ __all__ = [
 _LONG, _MIDDLE, _SHORT = 32, 16, 8
 """Pairs of activations that the loop's body takes."""
 
+_LONG_INPUT = 256
+"""Bytes of input from which on scratch for it is worth saving."""
+
 
 def fully_connected_int16(layer: Layer) -> Kernel | None:
     """Weights widened to 16 bits in flash: the fewest instructions."""
@@ -48,7 +51,7 @@ def fully_connected_int8_compact(layer: Layer) -> Kernel | None:
 
 
 def fully_connected_int8_no_scratch(layer: Layer) -> Kernel | None:
-    """Widens the input as it is read, for each four channels again: least RAM."""
+    """Widens the input as it is read, for each four channels again: a long one needs no scratch."""
     return _fully_connected(layer, 8, _MIDDLE, "fully_connected_int8_no_scratch", in_scratch=False)
 
 
@@ -61,7 +64,9 @@ def _fully_connected(layer: Layer, bits: WeightBits, body: int, name: str, in_sc
         return None
     rows, columns, outputs = numbers.output_shape
     depth = numbers.weights[0].size
-    if rows * columns != 1 or numbers.input_shape != (1, 1, depth) or (depth % 4 and not in_scratch):
+    if rows * columns != 1 or numbers.input_shape != (1, 1, depth):
+        return None
+    if not in_scratch and (depth % 4 or depth < _LONG_INPUT):
         return None
     weights = packed_weights(numbers, _pairs(depth), bits, may_share=True)
     if weights is None:

@@ -33,12 +33,13 @@ def _own_results(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A model of few channels, its samples, and settings that name the classes."""
+    """A model of few channels, its samples, and settings that name the classes and how pixels become values."""
     folder = tmp_path_factory.mktemp("model")
     model = small_classifier.classifier(channels=4)
     onnx.save(model, folder / "steps.onnx")
     np.savez(folder / "samples.npz", **small_classifier.samples(model, 200))
-    (folder / "leanedge.yaml").write_text(f"schema: 1\nlabels: [{', '.join(LABELS)}]\n")
+    text = f"schema: 1\nlabels: [{', '.join(LABELS)}]\ninputs: {{image: {{scale: 0.5, mean: 1.0}}}}\n"
+    (folder / "leanedge.yaml").write_text(text)
     return {"model": folder / "steps.onnx", "data": folder / "samples.npz", "settings": folder / "leanedge.yaml"}
 
 
@@ -81,6 +82,7 @@ def test_the_header_names_classes_model_and_device(built: Path) -> None:
         assert f'"{label}"' in header
     assert json.loads((built / "report.json").read_text())["model"]["sha256"] in header
     assert "leanedge build steps.onnx --target nucleo-l4r5zi --optimize speed" in header
+    assert "#define STEPS_INPUT_PIXEL_SCALE {0.5" in header
     assert str(built.parent) not in "".join(path.read_text() for path in (built / "c").iterdir())
 
 

@@ -189,6 +189,7 @@ static inline int8_t {name}(uint8_t pixel)
     return (int8_t)(pixel + {prefix}_OFFSET);
 }}
 """
+    one = "(void)channel; /* all channels alike */\n    return table[pixel];"
     return f"""\
 {stated}\
 /* A raw pixel (0 to 255) of a channel as an integer of this input: the normalisation is no mere offset here{color}. */
@@ -196,7 +197,7 @@ static inline int8_t {name}(uint8_t pixel, int32_t channel)
 {{
     static const int8_t table[{tables.size}] = {{
 {_indented(numbers(tables))}}};
-    return table[{"channel * 256 + pixel" if len(tables) > 1 else "pixel"}];
+    {"return table[channel * 256 + pixel];" if len(tables) > 1 else one}
 }}
 """
 

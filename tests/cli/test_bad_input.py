@@ -148,7 +148,15 @@ def test_ctrl_c_in_the_middle_ends_with_130_and_keeps_the_old_output(folder: Pat
     environment = {**os.environ, "LEANEDGE_CACHE": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
     words = ["build", "model.onnx", "--data", "samples.npz", "--target", "host", "-o", "out"]
     command = [sys.executable, "-m", "leanedge", *words]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     deadline = time.monotonic() + 60
     while not any((folder / "cache").rglob("evaluation.json")):
         assert process.poll() is None, process.communicate()

@@ -55,7 +55,11 @@ def header_text(
         *(_access(stem, port, written=False) for port in interface.outputs),
         *(_quantize(interface, port) for port in interface.inputs if port.tensor.quant is not None),
         *(_dequantize(interface, port) for port in interface.outputs if port.tensor.quant is not None),
-        *(_pixels(interface, port, notes) for port in interface.inputs if port.port.name in notes.pixels),
+        *(
+            _pixels(interface, port, notes)
+            for port in interface.inputs
+            if port.port.name in notes.pixels and port.tensor.dtype == "int8"  # the tables are of bytes
+        ),
         "#ifdef __cplusplus\n}\n#endif\n",
         f"#endif /* {guard} */\n",
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanedge.assemble import FIGURES, command_of, copy_artifact, layer_rows, memory_of, model_first
+from leanedge.assemble import FIGURES, command_of, copy_artifact, layer_rows, memory_of, model_first, write_reports
 from leanedge.cache import cached_folder, code_version, digest
 from leanedge.candidates import Candidate, Refusal
 from leanedge.cost.flash import runtime_bytes
@@ -35,10 +35,6 @@ from leanedge.program.simulate import initial_state, simulate_step
 from leanedge.program.tflite_file import load_tflite
 from leanedge.proof import checks_of, verdict_of
 from leanedge.report import content
-from leanedge.report.html import write_html
-from leanedge.report.json_file import write_json
-from leanedge.report.junit import write_junit
-from leanedge.report.markdown import write_markdown
 from leanedge.revalidate import keep_for_revalidation
 from leanedge.target import Trial, load_target
 from leanedge.validate import Proving, Tolerance, compare, emulate, samples_to_emulate
@@ -303,10 +299,7 @@ def _write(
             )
         report = _report(request, given, choice, refused, checks, list_files(folder), notes)
         made.append(report)
-        write_json(report, folder / "report.json")
-        write_html(report, folder / "report.html")
-        write_markdown(report, folder / "report.md")
-        write_junit(report, folder / "report.xml")
+        write_reports(report, folder)
         write_manifest(
             folder,
             versions={"leanedge": __version__, **runtime_versions()},

@@ -51,6 +51,7 @@ __all__ = [
     "memory_of",
     "model_first",
     "write_output",
+    "write_reports",
 ]
 
 FIGURES = ("latency_ms", "ram_bytes", "flash_bytes", "energy_uj")
@@ -106,10 +107,7 @@ def write_output(found: Findings) -> content.Report:
             )
         report = make_report(found, list_files(folder))
         made.append(report)
-        write_json(report, folder / "report.json")
-        write_html(report, folder / "report.html")
-        write_markdown(report, folder / "report.md")
-        write_junit(report, folder / "report.xml")
+        write_reports(report, folder)
         write_manifest(
             folder,
             versions={"leanedge": __version__, **runtime_versions()},
@@ -123,6 +121,14 @@ def write_output(found: Findings) -> content.Report:
 
     write_folder(found.request.output, fill)
     return made[0]
+
+
+def write_reports(report: content.Report, folder: Path) -> None:
+    """The report in each of its forms."""
+    write_json(report, folder / "report.json")
+    write_html(report, folder / "report.html")
+    write_markdown(report, folder / "report.md")
+    write_junit(report, folder / "report.xml")
 
 
 def copy_artifact(artifact: Artifact, folder: Path) -> None:

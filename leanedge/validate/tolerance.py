@@ -41,8 +41,9 @@ def tolerance_for(
     sqrt(n) units in the last place (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2), the layers'
     errors add up, and four times that is allowed. Where float values are quantized again on the way, one of them may
     round to the next integer: then each such layer may be off by one step of 255, adding up as independent errors.
-    Where the rounding to integers itself moves the output further than that, half as far is allowed: what another
-    rounding of a few values does is less than what the rounding of all of them does.
+    Where the rounding to integers itself moves the output further than that, as far is allowed: a range that is found
+    at run time differs in its last bit, and then every value is rounded anew; two roundings of the same values are no
+    further apart than either is from the values.
 
     Args:
         graph: What the artifact computes.
@@ -60,9 +61,10 @@ def tolerance_for(
     if quantized:
         steps = float(np.sqrt(depth)) / 255
         why = "floats are rounded to integers on the way"
-        if rounding / 2 > steps:
-            rule = f"within {rounding / 2:.1e} of the largest magnitude, half of what rounding to integers does: {why}"
-            return Tolerance(rounding / 2, rule)
+        if rounding > steps:
+            return Tolerance(
+                rounding, f"within {rounding:.1e} of the largest magnitude, what rounding itself does: {why}"
+            )
         return Tolerance(steps, f"within sqrt({depth} layers)/255 of the largest magnitude: {why}")
     relative = 4 * depth * float(np.sqrt(widest)) * 2.0**-23
     return Tolerance(

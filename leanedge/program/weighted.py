@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leanedge.compress.types import TensorQuant
     from leanedge.program.types import Activation, Kind, Program, ProgramOperator, ProgramTensor
 
-__all__ = ["WeightedLayer", "channel_scales", "layer_scales", "output_limits", "product_scale", "weighted_layer"]
+__all__ = ["WeightedLayer", "channel_scales", "output_limits", "product_scale", "weighted_layer"]
 
 Array = np.ndarray[Any, Any]
 
@@ -107,7 +107,7 @@ def weighted_layer(program: Program, operator: ProgramOperator) -> WeightedLayer
         bias = tensors[2].data.decode().astype(np.int64)
     options = operator.options
     if isinstance(options, ConvOptions):
-        multiplier, power = layer_scales(operator.kind, source, weights, out)
+        multiplier, power = channel_scales(source, weights, out)
         low, high = output_limits(options.activation, out)
         return WeightedLayer(
             operator.kind,
@@ -127,7 +127,7 @@ def weighted_layer(program: Program, operator: ProgramOperator) -> WeightedLayer
         )
     if not isinstance(options, FullyConnectedOptions):
         raise ValueError(f"{operator.source}: {operator.kind} has no weights")
-    multiplier, power = layer_scales(operator.kind, source, weights, out)
+    multiplier, power = channel_scales(source, weights, out)
     low, high = output_limits(options.activation, out)
     rows = source.elements // integers.shape[1]
     return WeightedLayer(
@@ -168,19 +168,8 @@ def channel_scales(source: ProgramTensor, weights: ProgramTensor, out: ProgramTe
     return quantized_multipliers(into * scales / from_)
 
 
-def layer_scales(kind: Kind, source: ProgramTensor, weights: ProgramTensor, out: ProgramTensor) -> tuple[Array, Array]:
-    """(multiplier, power) of a layer with weights, one for each output channel, or one for all of shape (1,).
-
-    A fully_connected without per-channel scales rounds its product of scales to float32 first.
-    """
-    if kind == "fully_connected" and _quant(weights).axis is None:
-        multiplier, power = product_scale(source, weights, out)
-        return np.array([multiplier], np.int64), np.array([power], np.int64)
-    return channel_scales(source, weights, out)
-
-
 def product_scale(left: ProgramTensor, right: ProgramTensor, out: ProgramTensor) -> tuple[int, int]:
-    """(multiplier, power) of a matrix product, whose product of scales is rounded to float32 first."""
+    """(multiplier, power) of a batch_matmul, whose product of scales is rounded to float32 first."""
     scales = [np.float32(_quant(tensor).scale) for tensor in (left, right, out)]
     return quantized_multiplier(float(scales[0] * scales[1]) / float(scales[2]))
 

@@ -228,3 +228,22 @@ def test_samples_of_unequal_number_are_refused() -> None:
 def test_infinities_saturate() -> None:
     tensor = ProgramTensor("y", (2,), "int8", TensorQuant("int8", np.asarray(0.5, np.float32), np.asarray(3, np.int64)))
     np.testing.assert_array_equal(quantize(np.array([np.inf, -np.inf], np.float32), tensor), [127, -128])
+
+
+def test_scales_of_fully_connected_are_multiplied_in_double() -> None:
+    """A sum that lies 1e-6 from a tie: the product of scales rounded to float32 would give -22."""
+    scales = [np.float32(0.02479089), np.float32(0.01955668), np.float32(0.36449847)]
+    tensors = {
+        "x": ProgramTensor("x", (1, 4), "int8", quant(float(scales[0]), 5)),
+        "w": ProgramTensor("w", (1, 4), "int8", quant(float(scales[1]), 0), Dense(np.zeros((1, 4), np.int8))),
+        "b": ProgramTensor(
+            "b", (1,), "int32", quant(scales[0] * scales[1], 0, dtype="int32"), Dense(np.array([-88337], np.int32))
+        ),
+        "y": ProgramTensor("y", (1, 1), "int8", quant(float(scales[2]), 96)),
+    }
+    operator = ProgramOperator("fc", "fully_connected", ("x", "w", "b"), ("y",), FullyConnectedOptions())
+    layer = Program(tensors, (operator,), (Port("x", "x"),), (Port("y", "y"),))
+    sample = {"x": np.zeros((1, 4), np.int8)}
+    found = simulate(layer, sample)["y"]
+    assert found[0, 0] == -21
+    np.testing.assert_array_equal(tflm(tflite_bytes(layer), sample, 1)[0], found)

@@ -21,7 +21,7 @@ from leanedge.program.types import (
     StridedSliceOptions,
     TransposeOptions,
 )
-from leanedge.program.weighted import layer_scales
+from leanedge.program.weighted import channel_scales
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,7 @@ def _layer(operator: ProgramOperator, inputs: list[ProgramTensor], out: ProgramT
     above, below = np.maximum(taps, 0), np.minimum(taps, 0)
     least = least + (above * low + below * high).sum(axis=summed)
     most = most + (above * high + below * low).sum(axis=summed)
-    _, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
+    _, power = channel_scales(inputs[0], inputs[1], out)
     if max(np.abs(least).max(), np.abs(most).max()) << max(int(power.max()), 0) > INT32_MAX:
         return _anything(out)
     ends = [store(operator, inputs, out, np.stack([least, most])) for store in LAYER_OUTPUTS.values()]

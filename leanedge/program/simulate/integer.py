@@ -36,7 +36,7 @@ from leanedge.program.types import (
     SoftmaxOptions,
     TransposeConvOptions,
 )
-from leanedge.program.weighted import layer_scales, output_limits, product_scale
+from leanedge.program.weighted import channel_scales, output_limits, product_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ def layer_output(operator: ProgramOperator, inputs: list[ProgramTensor], out: Pr
         out: Its output.
         total: (..., channels), bias included.
     """
-    multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
+    multiplier, power = channel_scales(inputs[0], inputs[1], out)
     if inputs[2].dtype == "int64":
         return _finish(scale_wide(total, multiplier, power), out, _activation(operator))
     return _finish(scale_by(total, multiplier, power), out, _activation(operator))
@@ -102,7 +102,7 @@ def layer_output_litert(
     """The same of LiteRT, whose fully_connected rounds once."""
     if operator.kind != "fully_connected":
         return layer_output(operator, inputs, out, total)
-    multiplier, power = layer_scales(operator.kind, inputs[0], inputs[1], out)
+    multiplier, power = channel_scales(inputs[0], inputs[1], out)
     return _finish(scale_by_once(total, multiplier, power), out, _activation(operator))
 
 

@@ -32,7 +32,7 @@ from leanedge.program.types import (
     SoftmaxOptions,
     TransposeConvOptions,
 )
-from leanedge.program.weighted import layer_scales, output_limits
+from leanedge.program.weighted import channel_scales, output_limits
 
 if TYPE_CHECKING:
     from leanedge.export.c_source.kernel import Kernel, Layer
@@ -86,7 +86,7 @@ def make_wide_layer(layer: Layer) -> Kernel | None:
             (options.pads[0], options.pads[2]),
         )
         first = np.repeat(pixels.ravel() * source.shape[3], out.shape[3])
-    multiplier, power = layer_scales(kind, source, weights, out)
+    multiplier, power = channel_scales(source, weights, out)
     # The multiplier of 31 bits is rounded to 15, and the sum is shifted once.
     short = np.where(multiplier < 0x7FFF0000, (multiplier + (1 << 15)) >> 16, 0x7FFF)
     constants = (

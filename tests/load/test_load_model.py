@@ -89,8 +89,8 @@ def test_exported_program_is_not_opened_either(tmp_path):
 def test_other_files(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"anything")
     message = refusal(tmp_path / "a.tflite")
-    assert ".tflite models are not supported yet" in message
-    assert "give the float model that it was converted from, as ONNX" in message
+    assert "a .tflite file is int8 already" in message
+    assert "leanedge build" in message
     assert "is a folder" in refusal(tmp_path)
     (tmp_path / "a.onnx").write_text("no model")
     assert "is not an ONNX model, or is cut short" in refusal(tmp_path / "a.onnx")

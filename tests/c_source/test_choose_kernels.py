@@ -97,6 +97,15 @@ def test_code_that_layers_share_counts_once() -> None:
     assert one[0].kernel.name == "own0"
 
 
+def test_shared_code_is_paid_for_before_kernels_are_exchanged() -> None:
+    """One by one, no loop can be given up for its layer's own code: the choice itself must know what they share."""
+    own = [option(f"own{number}", 1000, 100) for number in range(3)]
+    loop = [option(f"loop{number}", 1000, 20, shared={"leanedge_loop": 500}) for number in range(3)]
+    chosen = choose_kernels(chain([64, 64, 64, 64]), [[a, b] for a, b in zip(own, loop, strict=True)], "size")
+    assert chosen is not None
+    assert [each.kernel.name for each in chosen] == ["own0", "own1", "own2"]
+
+
 @pytest.mark.parametrize(("optimize", "expected"), [("speed", "unrolled"), ("size", "loop")])
 def test_flash_is_saved_where_it_is_worth_the_cycles(optimize: Optimize, expected: str) -> None:
     chosen = choose_kernels(chain([64, 64]), [[option("unrolled", 1000, 400), option("loop", 1200, 100)]], optimize)

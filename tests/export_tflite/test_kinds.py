@@ -55,6 +55,15 @@ def test_int8_equals_the_reference(name: str) -> None:
         assert sqnr_db(original[output], array) > LEAST_DB
 
 
+def test_split_hard_swish_is_the_same_function() -> None:
+    graph = graph_of("hard swish")
+    program = fill(structure(graph, split_hard_swish=True), None)
+    for sample in samples_of(graph, 4, seed=5):
+        wide = {name: 10 * array for name, array in sample.items()}  # beyond both ends of the gate
+        for output, array in float_runner(graph, exact=True)(wide).items():
+            np.testing.assert_allclose(simulate(program, wide)[output], array, atol=20 * FLOAT_TOLERANCE, rtol=0)
+
+
 def test_split_hard_swish_is_integer_and_equals_the_reference() -> None:
     graph = graph_of("hard swish")
     program = fill(structure(graph, split_hard_swish=True), spec_of(graph))

@@ -83,7 +83,13 @@ def test_a_plan_of_another_model_or_device_is_refused(inputs: tuple[Path, Path],
     assert not (tmp_path / "again").exists()
 
 
-def test_test_labels_of_another_kind_are_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_test_labels_of_another_kind_are_refused_before_anything_is_made(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise AssertionError("candidates are made")
+
+    monkeypatch.setattr("leanedge.pipeline._make", fails)
     with np.load(inputs[1]) as file:
         arrays = {name: file[name] for name in file.files}
     out_of_range = {**arrays, "y": np.full(len(arrays["y"]), 99)}

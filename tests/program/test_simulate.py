@@ -232,7 +232,7 @@ def test_infinities_saturate() -> None:
 
 def test_scales_of_fully_connected_are_multiplied_in_double() -> None:
     """A sum that lies 1e-6 from a tie: the product of scales rounded to float32 would give -22."""
-    scales = [np.float32(0.02479089), np.float32(0.01955668), np.float32(0.36449847)]
+    scales = [np.float32(0.024790890514850616), np.float32(0.0195566825568676), np.float32(0.36449846625328064)]
     tensors = {
         "x": ProgramTensor("x", (1, 4), "int8", quant(float(scales[0]), 5)),
         "w": ProgramTensor("w", (1, 4), "int8", quant(float(scales[1]), 0), Dense(np.zeros((1, 4), np.int8))),

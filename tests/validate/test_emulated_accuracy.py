@@ -43,3 +43,17 @@ def test_nan_fails() -> None:
     found[3, 0, 1] = np.nan
     assert check(found).passed is False
     assert "y: NaN in emulation" in check(found).detail
+
+
+@pytest.mark.parametrize(("angle", "passed"), [(0.1, True), (0.3, False)])
+def test_a_cosine_keeps_the_loss_that_is_allowed_at_all(angle: float, passed: bool) -> None:
+    """Cosines have no edge that one sample could fall over: 0.5 points keep a limit of 1, 4.5 do not."""
+    metric = Metric("cosine", "fraction", True, True, ("y",), "", "the float model")
+    samples = SimpleNamespace(test=Samples({"x": np.zeros((4, 1))}))
+    bench: Any = SimpleNamespace(metric=metric, sets=samples, max_drop=1.0)
+    here = np.tile(np.array([1.0, 0.0], np.float32), (4, 1))[:, None]
+    there = np.tile(np.array([np.cos(angle), np.sin(angle)], np.float32), (4, 1))[:, None]
+    emulation = Emulation((), {}, {}, {"ort": ({"y": here}, {"y": there})})
+    (only,) = _emulated_accuracy(bench, emulation, {"y": here})
+    assert only.passed is passed
+    assert "one sample" not in only.rule
